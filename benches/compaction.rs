@@ -10,7 +10,7 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sluicedb_storage::codec::hash64;
 use sluicedb_storage::compact::{
-    Claims, CompactionOptions, Job, Merge, Order, Step, TableSink, write_tables,
+    Claims, CompactionOptions, Job, ManualCompaction, ManualStep, Merge, TableSink, write_tables,
 };
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::{Kind, Seqno, Span};
@@ -97,8 +97,8 @@ fn job(disk: &Disk<'_>, tables: &Arc<TableCache>) -> Job {
     let range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
     let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.obsolete_files()));
     let version = version.apply(&edit, &handles).unwrap();
-    match Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new()) {
-        Step::Job(job) => *job,
+    match ManualCompaction::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new()) {
+        ManualStep::Job(job) => *job,
         other => panic!("{other:?}"),
     }
 }

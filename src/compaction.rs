@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::progress::ProgressWatch;
 use futures::future::BoxFuture;
 use sluicedb_actors::compaction_planner::message::{Progress, ProgressWatch as Shows};
-use sluicedb_storage::compact::Order;
+use sluicedb_storage::compact::ManualCompaction;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::limits::LEVELS_MAX;
 use std::future::IntoFuture;
@@ -91,7 +91,7 @@ impl Compaction {
             return Ok(());
         }
         db.check_keyspace()?;
-        let order = Order { level, ..Order::whole(db.keyspace_id(), span) };
+        let order = ManualCompaction { level, ..ManualCompaction::whole(db.keyspace_id(), span) };
         Ok(db.engine().compact(order, &shown.0).await?)
     }
 }

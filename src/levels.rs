@@ -8,8 +8,8 @@ use sluicedb_actors::compaction_planner::counts::{LandingCounts, LandingWork, Le
 use sluicedb_actors::compaction_planner::decisions::Decision as Chosen;
 use sluicedb_actors::engine::Engine;
 use sluicedb_storage::compact::{
-    Claims, CompactionOptions, ShardView, Situation, debt, landing_of, quiet_since_ms,
-    rest_takes_ms, score,
+    Claims, CompactionOptions, ShardView, Situation, debt, landing_of, quiet_needed_ms,
+    quiet_since_ms, score,
 };
 use sluicedb_storage::version::{Place, RangeVersion, Run, SliceName, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -278,7 +278,7 @@ impl LevelInfo {
             let debts = debt(range, situation);
             let (work, rest_ms) = (
                 counts.shards(range.id),
-                rest_takes_ms(range, &range.own.compaction(situation.options)),
+                quiet_needed_ms(range, &range.own.compaction(situation.options)),
             );
             (0..)
                 .zip(debts)

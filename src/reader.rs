@@ -140,11 +140,7 @@ impl Reader {
         self.counted(self.cold.on_read_thread(read).await?, is_found)
     }
 
-    fn counted<T>(
-        &self,
-        read: StorageResult<T>,
-        is_found: impl FnOnce(&T) -> bool,
-    ) -> Result<T> {
+    fn counted<T>(&self, read: StorageResult<T>, is_found: impl FnOnce(&T) -> bool) -> Result<T> {
         self.cold.told(read).inspect(|found| self.cold.counts().looked_up(is_found(found)))
     }
 

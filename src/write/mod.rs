@@ -14,7 +14,7 @@ use crate::options::Durability;
 use bytes::Bytes;
 use sluicedb_actors::bulk_worker::message::Content;
 use sluicedb_actors::range_owner::message::is_heavy;
-use sluicedb_actors::write::{Patience, Submitted, WritePath};
+use sluicedb_actors::write::{Submitted, WaitLimit, WritePath};
 use sluicedb_storage::batch::{OPERATION_OVERHEAD_MAX, check_entry, encode_operation};
 use sluicedb_storage::key::{Kind, Seqno};
 use sluicedb_storage::keyspace::KeyspaceId;
@@ -365,7 +365,7 @@ impl Db {
 
     /// Writes a batch that deletes ranges, in one change. Returns the change's number.
     async fn write_as_change(&self, batch: WriteBatch, options: WriteOptions) -> Result<Seqno> {
-        if options.patience == Patience::Never {
+        if options.limit == WaitLimit::Never {
             let what = "a batch that deletes ranges waits for the disk; write it without `no_wait`";
             return Err(Error::invalid(what).with_batch(batch));
         }
@@ -392,7 +392,7 @@ impl Db {
         };
         let rejected = match submitted {
             Ok(Submitted::Done(seqno)) => return Ok(Submitted::Done(seqno)),
-            Ok(submitted) => match path.admitted(submitted, options.patience).await {
+            Ok(submitted) => match path.admitted(submitted, options.limit).await {
                 Ok(admitted) => return Ok(admitted),
                 Err(rejected) => rejected,
             },
@@ -411,7 +411,7 @@ impl Db {
     /// Completes a write of one entry that was not done at once.
     #[cold]
     async fn finish(&self, submitted: Submitted, options: WriteOptions) -> Result<u64> {
-        let admitted = self.engine().write_path().admitted(submitted, options.patience).await;
+        let admitted = self.engine().write_path().admitted(submitted, options.limit).await;
         let mut admitted = admitted.map_err(|rejected| rejected.failure)?;
         Ok(poll_fn(|context| admitted.poll(context)).await?.0)
     }

@@ -1,7 +1,7 @@
 //! How one write is done.
 
 use crate::options::Durability;
-use sluicedb_actors::write::Patience;
+use sluicedb_actors::write::WaitLimit;
 use std::time::Instant;
 
 /// How one write is done: what its acknowledgement means, and how long it waits for room.
@@ -28,7 +28,7 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     pub(super) durability: Option<Durability>,
-    pub(super) patience: Patience,
+    pub(super) limit: WaitLimit,
 }
 
 impl WriteOptions {
@@ -43,7 +43,7 @@ impl WriteOptions {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub const fn new() -> Self {
-        Self { durability: None, patience: Patience::Forever }
+        Self { durability: None, limit: WaitLimit::Forever }
     }
 
     /// Acknowledged at this durability, whatever the database's setting.
@@ -80,7 +80,7 @@ impl WriteOptions {
     /// ```
     #[must_use]
     pub const fn by(self, deadline: Instant) -> Self {
-        Self { patience: Patience::Until(deadline), ..self }
+        Self { limit: WaitLimit::Until(deadline), ..self }
     }
 
     /// The same, without waiting for room. If there is no room now, the write is refused at once as
@@ -104,6 +104,6 @@ impl WriteOptions {
     /// ```
     #[must_use]
     pub const fn no_wait(self) -> Self {
-        Self { patience: Patience::Never, ..self }
+        Self { limit: WaitLimit::Never, ..self }
     }
 }

@@ -60,7 +60,7 @@ struct Points {
     /// Ascending. Taken at rising numbers, so a new one goes to the end.
     seqnos: Vec<Seqno>,
     /// Who holds them, each in a place of its own as long as it does, in no order.
-    places: Vec<Place>,
+    holdings: Vec<Holding>,
     /// The first vacant place; `NOWHERE` without one.
     vacant: usize,
     /// The labels of those who have one, by place.
@@ -72,7 +72,7 @@ const NOWHERE: usize = usize::MAX;
 
 /// Plain data: to take and to give back a point writes a few words in here and frees nothing.
 #[derive(Clone, Copy)]
-struct Place {
+struct Holding {
     /// `None` while it is vacant.
     holder: Option<Holder>,
     seqno: Seqno,
@@ -139,21 +139,21 @@ impl Points {
     #[inline]
     fn note(&mut self, holder: Holder, seqno: Seqno, superversion: u64) -> usize {
         let noted =
-            Place { holder: Some(holder), seqno, superversion, noticed: None, next: NOWHERE };
+            Holding { holder: Some(holder), seqno, superversion, noticed: None, next: NOWHERE };
         let at = self.vacant;
-        if let Some(place) = self.places.get_mut(at) {
+        if let Some(place) = self.holdings.get_mut(at) {
             self.vacant = place.next;
             *place = noted;
             return at;
         }
-        self.places.push(noted);
-        self.places.len() - 1
+        self.holdings.push(noted);
+        self.holdings.len() - 1
     }
 
     /// Whoever was there is gone.
     #[inline]
     fn vacate(&mut self, at: usize) {
-        let place = &mut self.places[at];
+        let place = &mut self.holdings[at];
         place.holder = None;
         place.next = self.vacant;
         self.vacant = at;
@@ -237,7 +237,7 @@ impl ReadPoints {
     pub fn notice(&self, now: Instant) -> Option<Instant> {
         let notice = |stripe: &Stripe| {
             let mut held = stripe.lock();
-            let taken = held.places.iter_mut().filter(|place| place.holder.is_some());
+            let taken = held.holdings.iter_mut().filter(|place| place.holder.is_some());
             taken.map(|place| *place.noticed.get_or_insert(now)).min()
         };
         self.stripes.iter().filter_map(notice).min()
@@ -248,12 +248,12 @@ impl ReadPoints {
         let mut holders = Vec::new();
         for stripe in &self.stripes {
             let held = stripe.lock();
-            let holder = |(at, place): (usize, &Place)| {
-                let Place { holder, seqno, superversion, noticed, .. } = *place;
+            let holder = |(at, place): (usize, &Holding)| {
+                let Holding { holder, seqno, superversion, noticed, .. } = *place;
                 let label = held.labels.get(&at).cloned();
                 Some(Held { holder: holder?, label, seqno, superversion, noticed })
             };
-            holders.extend(held.places.iter().enumerate().filter_map(holder));
+            holders.extend(held.holdings.iter().enumerate().filter_map(holder));
         }
         holders
     }

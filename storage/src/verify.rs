@@ -90,7 +90,7 @@ pub fn verify_directory(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<VerifySummary> {
     let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-    let mut run = Run { vfs, dir, names, summary: VerifySummary::default(), progress };
+    let mut run = Verification { vfs, dir, names, summary: VerifySummary::default(), progress };
     run.lock_file();
     match run.manifest() {
         Ok(loaded) => run.by_manifest(&loaded),
@@ -99,7 +99,7 @@ pub fn verify_directory(
     Ok(run.summary)
 }
 
-struct Run<'a> {
+struct Verification<'a> {
     vfs: &'a Arc<dyn Vfs>,
     dir: &'a Path,
     names: Vec<String>,
@@ -107,7 +107,7 @@ struct Run<'a> {
     progress: &'a mut dyn FnMut(u64, u64),
 }
 
-impl Run<'_> {
+impl Verification<'_> {
     /// Its contents do not matter, but it must be a regular file.
     fn lock_file(&mut self) {
         let path = FileKind::Lock.path(self.dir);

@@ -41,7 +41,7 @@ pub struct Overloaded {
 
 /// What a write asks of one range.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct Charge {
     /// Ranges are asked in ascending order of this number.
     pub range: u32,
     /// The account of the range.
@@ -64,7 +64,7 @@ pub struct Admission {
     pub local: SemaphorePermit,
     /// The bytes in the other ranges, ascending.
     pub more: Vec<SemaphorePermit>,
-    /// The sum of the claims, in the engine's account.
+    /// The sum of the charges, in the engine's account.
     pub global: SemaphorePermit,
 }
 
@@ -122,8 +122,8 @@ impl Gate {
     }
 
     /// Admits to several ranges if all accounts have room now. Asserts as [`Gate::admit_many`].
-    pub fn try_admit_many(&self, claims: Vec<Claim>) -> Result<Admission, Overloaded> {
-        let mut admit = self.admit_many(claims);
+    pub fn try_admit_many(&self, charges: Vec<Charge>) -> Result<Admission, Overloaded> {
+        let mut admit = self.admit_many(charges);
         admit.try_the_rest(None).map_err(|(at, why)| Overloaded { scope: admit.scope_of(at), why })
     }
 
@@ -132,8 +132,8 @@ impl Gate {
     ///
     /// # Cancellation
     /// If it is dropped, everything is given back and the next waiter is woken.
-    pub fn admit_many(&self, claims: Vec<Claim>) -> Admit {
-        Admit::new(self.global.clone(), claims)
+    pub fn admit_many(&self, charges: Vec<Charge>) -> Admit {
+        Admit::new(self.global.clone(), charges)
     }
 }
 
@@ -163,10 +163,10 @@ impl Drop for AdmissionToOne<'_> {
 /// The future of [`Gate::admit_many`].
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Admit {
-    /// The line that it waits in: the position of the account among `claims`, or one past the last
+    /// The line that it waits in: the position of the account among `charges`, or one past the last
     /// for the global account. It holds nothing meanwhile.
     asking: Option<(usize, Acquire)>,
-    claims: Vec<Claim>,
+    charges: Vec<Charge>,
     global: Semaphore,
     bytes: u64,
 }
@@ -178,29 +178,29 @@ impl fmt::Debug for Admit {
 }
 
 impl Admit {
-    fn new(global: Semaphore, claims: Vec<Claim>) -> Self {
-        assert!(!claims.is_empty(), "an admission is for at least one range");
+    fn new(global: Semaphore, charges: Vec<Charge>) -> Self {
+        assert!(!charges.is_empty(), "an admission is for at least one range");
         assert!(
-            claims.is_sorted_by(|a, b| a.range < b.range),
+            charges.is_sorted_by(|a, b| a.range < b.range),
             "ranges are asked in ascending order"
         );
-        let bytes = claims.iter().map(|claim| claim.bytes).fold(0, u64::saturating_add);
-        Self { asking: None, claims, global, bytes }
+        let bytes = charges.iter().map(|charge| charge.bytes).fold(0, u64::saturating_add);
+        Self { asking: None, charges, global, bytes }
     }
 
-    /// The position among the claims of the range whose account this future waits for. `None` while
+    /// The position among the charges of the range whose account this future waits for. `None` while
     /// it waits for the global account, or not at all.
     pub fn waiting_range(&self) -> Option<usize> {
-        self.asking.as_ref().map(|(at, _)| *at).filter(|at| *at < self.claims.len())
+        self.asking.as_ref().map(|(at, _)| *at).filter(|at| *at < self.charges.len())
     }
 
     fn scope_of(&self, at: usize) -> Scope {
-        if at < self.claims.len() { Scope::Local } else { Scope::Global }
+        if at < self.charges.len() { Scope::Local } else { Scope::Global }
     }
 
     fn account(&self, at: usize) -> (&Semaphore, u64) {
-        match self.claims.get(at) {
-            Some(claim) => (&claim.account, claim.local_bytes),
+        match self.charges.get(at) {
+            Some(charge) => (&charge.account, charge.local_bytes),
             None => (&self.global, self.bytes),
         }
     }
@@ -215,14 +215,14 @@ impl Admit {
     ) -> Result<Admission, (usize, Refused)> {
         let stood_in_line = turn.is_some();
         if never_fits(&self.global, self.bytes) {
-            return Err((self.claims.len(), Refused::TooLarge));
+            return Err((self.charges.len(), Refused::TooLarge));
         }
         let mut take = |at: usize| {
             if let Some((_, permit)) = turn.take_if(|(had, _)| *had == at) {
                 return Ok(permit);
             }
             let (account, bytes) = self.account(at);
-            let passing = stood_in_line && at < self.claims.len();
+            let passing = stood_in_line && at < self.charges.len();
             let taken = if passing {
                 account.try_acquire_passing(bytes)
             } else {
@@ -231,11 +231,11 @@ impl Admit {
             taken.map_err(|why| (at, why))
         };
         let local = take(0)?;
-        let mut more = Vec::with_capacity(self.claims.len() - 1);
-        for at in 1..self.claims.len() {
+        let mut more = Vec::with_capacity(self.charges.len() - 1);
+        for at in 1..self.charges.len() {
             more.push(take(at)?);
         }
-        let global = take(self.claims.len())?;
+        let global = take(self.charges.len())?;
         Ok(Admission { local, more, global })
     }
 }
@@ -282,11 +282,11 @@ mod tests {
     }
 
     fn admit(gate: &Gate, local: &Semaphore, bytes: u64) -> Admit {
-        gate.admit_many(vec![claim(0, local, bytes)])
+        gate.admit_many(vec![charge(0, local, bytes)])
     }
 
-    fn claim(range: u32, account: &Semaphore, bytes: u64) -> Claim {
-        Claim { range, account: account.clone(), bytes, local_bytes: bytes }
+    fn charge(range: u32, account: &Semaphore, bytes: u64) -> Charge {
+        Charge { range, account: account.clone(), bytes, local_bytes: bytes }
     }
 
     #[test]
@@ -353,9 +353,9 @@ mod tests {
         let _full = local.try_acquire(4).expect("there is room");
         let never = Overloaded { scope: Scope::Global, why: Refused::TooLarge };
         assert_eq!(gate.try_admit_to_one(&local, 2, 11).map(|_| ()), Err(never));
-        let claim = || Claim { range: 0, account: local.clone(), bytes: 11, local_bytes: 2 };
-        assert_eq!(gate.try_admit_many(vec![claim()]).map(|_| ()), Err(never));
-        let Poll::Ready(answer) = poll(&mut gate.admit_many(vec![claim()])) else {
+        let charge = || Charge { range: 0, account: local.clone(), bytes: 11, local_bytes: 2 };
+        assert_eq!(gate.try_admit_many(vec![charge()]).map(|_| ()), Err(never));
+        let Poll::Ready(answer) = poll(&mut gate.admit_many(vec![charge()])) else {
             panic!("it would wait for ever");
         };
         assert_eq!(answer.map(|_| ()), Err(never));
@@ -366,7 +366,7 @@ mod tests {
     fn a_large_write_may_count_as_less_in_its_range() {
         let gate = Gate::new(Semaphore::new(10));
         let local = Semaphore::new(4);
-        let large = Claim { range: 0, account: local.clone(), bytes: 9, local_bytes: 2 };
+        let large = Charge { range: 0, account: local.clone(), bytes: 9, local_bytes: 2 };
         let admission = gate.try_admit_many(vec![large]).expect("both have room");
         assert_eq!((admission.global.count(), local.used(), gate.global().used()), (9, 2, 9));
     }
@@ -375,19 +375,19 @@ mod tests {
     fn dropping_gives_everything_back() {
         let gate = Gate::new(Semaphore::new(10));
         let locals = [Semaphore::new(4), Semaphore::new(4), Semaphore::new(4)];
-        let claims =
-            |n: u64| (0..3).map(|at| claim(at, &locals[at as usize], n)).collect::<Vec<_>>();
+        let charges =
+            |n: u64| (0..3).map(|at| charge(at, &locals[at as usize], n)).collect::<Vec<_>>();
         let held = locals[1].try_acquire(4).expect("there is room");
-        let mut admit = gate.admit_many(claims(3));
+        let mut admit = gate.admit_many(charges(3));
         assert!(poll(&mut admit).is_pending());
         assert_eq!(admit.waiting_range(), Some(1));
         assert_eq!((locals[0].used(), locals[2].used()), (0, 0), "nothing is held meanwhile");
         drop(admit);
         assert!(!locals[1].is_short());
         drop(held);
-        let admission = gate.try_admit_many(claims(3)).expect("all fit");
+        let admission = gate.try_admit_many(charges(3)).expect("all fit");
         assert_eq!((admission.global.count(), admission.more.len()), (9, 2));
-        let refused = gate.try_admit_many(claims(1)).expect_err("3 > 1");
+        let refused = gate.try_admit_many(charges(1)).expect_err("3 > 1");
         assert_eq!(refused.scope, Scope::Global);
         assert_eq!(locals.iter().map(Semaphore::used).sum::<u64>(), 9);
     }
@@ -397,6 +397,6 @@ mod tests {
     fn ranges_out_of_order_are_a_bug() {
         let gate = Gate::new(Semaphore::new(10));
         let one = Semaphore::new(1);
-        let _admit = gate.admit_many(vec![claim(2, &one, 1), claim(1, &one, 1)]);
+        let _admit = gate.admit_many(vec![charge(2, &one, 1), charge(1, &one, 1)]);
     }
 }

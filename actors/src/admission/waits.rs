@@ -33,14 +33,14 @@ impl WaitCounts {
 
 /// Where a write waits.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum WaitPlace {
     /// For a range: its account, or its mailbox.
     Range(RangeId, Arc<WaitCounts>),
     /// For the engine: its account, the log, the commits in flight.
     Engine,
 }
 
-impl Place {
+impl WaitPlace {
     fn scope(&self) -> Scope {
         match self {
             Self::Range(..) => Scope::Local,
@@ -63,7 +63,7 @@ pub(crate) struct Stopwatch<'a> {
     environment: &'a Environment,
     started: Instant,
     /// Where the write waits, what for, and since when.
-    at: Option<(Place, Stall, Instant)>,
+    at: Option<(WaitPlace, Stall, Instant)>,
 }
 
 impl fmt::Debug for Stopwatch<'_> {
@@ -88,18 +88,18 @@ impl<'a> Stopwatch<'a> {
     }
 
     /// The write begins to wait at `place`.
-    pub(crate) fn waits_at(&mut self, place: Place) {
+    pub(crate) fn waits_at(&mut self, place: WaitPlace) {
         if self.at.as_ref().is_some_and(|(at, ..)| at.is(&place)) {
             return;
         }
         self.settle();
         let range = match &place {
-            Place::Range(id, range) => {
+            WaitPlace::Range(id, range) => {
                 self.accounts.local_waits.waits.add(1);
                 range.waits.add(1);
                 Some(*id)
             }
-            Place::Engine => {
+            WaitPlace::Engine => {
                 self.accounts.global_waits.waits.add(1);
                 None
             }
@@ -113,7 +113,7 @@ impl<'a> Stopwatch<'a> {
     }
 
     /// Waits for `work` at `place`.
-    pub(crate) async fn during<F: Future>(&mut self, place: Place, work: F) -> F::Output {
+    pub(crate) async fn during<F: Future>(&mut self, place: WaitPlace, work: F) -> F::Output {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
             let polled = work.as_mut().poll(context);
@@ -129,7 +129,7 @@ impl<'a> Stopwatch<'a> {
     pub(crate) async fn along<F: Future + Unpin>(
         &mut self,
         mut work: F,
-        place: impl Fn(&F) -> Place,
+        place: impl Fn(&F) -> WaitPlace,
     ) -> F::Output {
         std::future::poll_fn(|context| {
             let polled = std::pin::Pin::new(&mut work).poll(context);
@@ -147,11 +147,11 @@ impl<'a> Stopwatch<'a> {
         let micros = waited.as_micros() as u64;
         self.accounts.stalls[stall as usize].micros.add(micros);
         match place {
-            Place::Range(_, range) => {
+            WaitPlace::Range(_, range) => {
                 self.accounts.local_waits.micros.add(micros);
                 range.micros.add(micros);
             }
-            Place::Engine => self.accounts.global_waits.micros.add(micros),
+            WaitPlace::Engine => self.accounts.global_waits.micros.add(micros),
         }
     }
 }

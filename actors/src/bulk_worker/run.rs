@@ -200,7 +200,7 @@ impl<'a> Into<'a> {
         for (layer, slice) in stack.slices() {
             let table = slice.handle().table(ReadTier::Disk)?;
             if !self.sink.adopt(&table, &mut || (self.goes_on)().is_ok())? {
-                self.sink.take_back_to(before);
+                self.sink.truncate_to(before);
                 self.destinations.truncate(before);
                 return Ok(false);
             }

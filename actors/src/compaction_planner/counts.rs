@@ -4,7 +4,7 @@
 use super::decisions::Decisions;
 use crate::counter::Counter;
 use sluicedb_kernel::sync::lock;
-use sluicedb_storage::compact::{IngestMode, Job, JobTask};
+use sluicedb_storage::compact::{Job, JobTask, LandingMode};
 use sluicedb_storage::limits::LEVELS_MAX;
 use sluicedb_storage::version::{Place, RangeId, SliceMeta};
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,9 +102,9 @@ impl CompactionCounts {
         self.compaction_bytes_read.add(job.input_bytes());
         self.compaction_bytes_written.add(written);
         let (of, is_keep) = match job.mode() {
-            IngestMode::None => return,
-            IngestMode::Drain => (&self.drains, false),
-            IngestMode::Keep => (&self.keeps, true),
+            LandingMode::None => return,
+            LandingMode::Drain => (&self.drains, false),
+            LandingMode::Keep => (&self.keeps, true),
         };
         let micros = took.as_micros() as u64;
         let mut shards = lock(&self.shards);

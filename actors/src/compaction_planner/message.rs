@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use sluicedb_kernel::reply::Reply;
 use sluicedb_kernel::watch::Watch;
-use sluicedb_storage::compact::{ClaimedJob, Order};
+use sluicedb_storage::compact::{ClaimedJob, ManualCompaction};
 use std::sync::Weak;
 
 /// Messages of callers.
@@ -12,7 +12,7 @@ pub enum PlannerMessage {
     /// Asks for what `order` names to be merged.
     Compact {
         /// What to merge.
-        order: Order,
+        order: ManualCompaction,
         /// Shows the progress. Once the caller has dropped it, the order is cancelled: its merges
         /// stop and change nothing.
         shown: Weak<ProgressWatch>,

@@ -27,7 +27,7 @@ use crate::version_manager::{Files, TablesDue};
 use message::{Assignment, PlannerMessage, ProgressWatch, Report};
 use sluicedb_kernel::mailbox::{Inbox, Mailbox};
 use sluicedb_kernel::reply::Reply;
-use sluicedb_storage::compact::{Agenda, Claims, Order, Rounds};
+use sluicedb_storage::compact::{Agenda, Claims, ManualCompaction, Rounds};
 use sluicedb_storage::version::RangeId;
 use state::Setbacks;
 use std::collections::BTreeSet;
@@ -83,7 +83,7 @@ enum Purpose {
 struct Request {
     /// Counted from 1.
     number: u64,
-    order: Order,
+    order: ManualCompaction,
     shown: Weak<ProgressWatch>,
     reply: Reply<Result<(), Failure>>,
     first: Result<(), Failure>,

@@ -5,7 +5,7 @@ use super::state::whose;
 use super::{CompactionPlanner, Purpose, Request, Worker};
 use crate::failure::{Concern, Failure, Party};
 use futures::FutureExt;
-use sluicedb_storage::compact::{Job, Situation, Step, pick};
+use sluicedb_storage::compact::{Job, ManualStep, Situation, pick};
 use sluicedb_storage::version::{SliceName, Version};
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -140,18 +140,18 @@ impl CompactionPlanner {
             });
             match request.order.step(version, &self.claims) {
                 // Jobs that are installed but not reported yet are counted first.
-                Step::Done if self.runs(request.purpose()) => {
+                ManualStep::Done if self.runs(request.purpose()) => {
                     self.request = Some(request);
                     return None;
                 }
-                Step::Done => request.reply.send(request.first),
-                Step::Job(job) if merges || job.is_metadata_only() => {
+                ManualStep::Done => request.reply.send(request.first),
+                ManualStep::Job(job) if merges || job.is_metadata_only() => {
                     let purpose = request.purpose();
                     self.request = Some(request);
                     return Some((*job, purpose));
                 }
                 // Each job that is in the way reports when it has ended.
-                Step::Job(_) | Step::Busy => {
+                ManualStep::Job(_) | ManualStep::Busy => {
                     self.request = Some(request);
                     return self.pick(version, false).map(|job| (job, Purpose::Due));
                 }

@@ -135,7 +135,8 @@ fn request_shown(
 ) -> Answer<Result<(), Failure>> {
     let (reply, answer) = reply();
     let permit = planner.try_reserve(1).expect("there is room");
-    let (order, shown) = (Order::whole(KeyspaceId::DEFAULT, span), Arc::downgrade(shown));
+    let (order, shown) =
+        (ManualCompaction::whole(KeyspaceId::DEFAULT, span), Arc::downgrade(shown));
     permit.send(PlannerMessage::Compact { order, shown, reply }).expect("the planner is there");
     answer
 }

@@ -39,7 +39,7 @@ use sluicedb_kernel::watch::Watch;
 use sluicedb_storage::Error;
 use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::checkpoint::{Counts as CheckpointCounts, Mode};
-use sluicedb_storage::compact::Order;
+use sluicedb_storage::compact::ManualCompaction;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan, no_keyspace};
 use sluicedb_storage::points::{Holder, ReadPoint};
@@ -313,7 +313,11 @@ impl Engine {
     ///
     /// # Errors
     /// When a flush or a merge fails, or the engine has stopped.
-    pub async fn compact(&self, order: Order, shown: &Arc<ProgressWatch>) -> Result<(), Failure> {
+    pub async fn compact(
+        &self,
+        order: ManualCompaction,
+        shown: &Arc<ProgressWatch>,
+    ) -> Result<(), Failure> {
         let flushed = self.flush().await;
         let merged = self.merge(order.clone(), shown).await;
         if flushed.is_err() && merged.is_ok() {
@@ -323,7 +327,11 @@ impl Engine {
         flushed.and(merged)
     }
 
-    async fn merge(&self, order: Order, shown: &Arc<ProgressWatch>) -> Result<(), Failure> {
+    async fn merge(
+        &self,
+        order: ManualCompaction,
+        shown: &Arc<ProgressWatch>,
+    ) -> Result<(), Failure> {
         let Parts { failures, planner, .. } = &self.parts;
         failures.check()?;
         // Clears the progress of an earlier attempt.

@@ -18,7 +18,7 @@ mod topology;
 
 use crate::admission::RangeBudget;
 use crate::admission::pressure::{RangeMemory, range_fullness};
-use crate::admission::waits::{Place, WaitCounts};
+use crate::admission::waits::{WaitCounts, WaitPlace};
 use crate::counter::Counter;
 use crate::runtime::jobs::Kick;
 pub use memory::Memory;
@@ -86,8 +86,8 @@ impl RangeOwner {
     }
 
     /// Where a write waits that finds no room in this range.
-    pub(crate) fn place(&self) -> Place {
-        Place::Range(self.id, Arc::clone(&self.waits))
+    pub(crate) fn place(&self) -> WaitPlace {
+        WaitPlace::Range(self.id, Arc::clone(&self.waits))
     }
 }
 

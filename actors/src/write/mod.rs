@@ -41,7 +41,7 @@ use std::time::Instant;
 
 /// How long to wait for room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Patience {
+pub enum WaitLimit {
     /// As long as it takes.
     #[default]
     Forever,

@@ -4,7 +4,7 @@
 use super::pending::{Number, Pending, Stage, Submitted};
 use super::waiting::NotSent;
 use super::{Rejected, Routed, Write, WritePath};
-use crate::admission::gate::{Admission, Claim, Overloaded};
+use crate::admission::gate::{Admission, Charge, Overloaded};
 use crate::failure::Scope;
 use crate::log_writer::message::{Commit, Committed, Target};
 use crate::range_owner::message::{Apply, is_heavy};
@@ -81,7 +81,7 @@ impl WritePath {
         if *epoch != superversion.epoch {
             return Ok(Sent::Stale(write));
         }
-        let admission = match self.gate.try_admit_many(claims(superversion, route)) {
+        let admission = match self.gate.try_admit_many(charges(superversion, route)) {
             Ok(admission) => admission,
             Err(refused) if self.is_gone(refused, *epoch) => return Ok(Sent::Stale(write)),
             Err(refused) => return self.refused(write, refused).map(Sent::Submitted),
@@ -174,13 +174,13 @@ pub(super) fn owners(superversion: &Superversion, route: &Route) -> Vec<Arc<Rang
     route.parts().iter().map(owner).collect()
 }
 
-/// The claim on each touched range's account, in route order.
-pub(super) fn claims(superversion: &Superversion, route: &Route) -> Vec<Claim> {
-    let claim = |part: &Part| {
+/// The charge on each touched range's account, in route order.
+pub(super) fn charges(superversion: &Superversion, route: &Route) -> Vec<Charge> {
+    let charge = |part: &Part| {
         let owner = &superversion.ranges[part.range as usize].owner;
         let bytes = part.charge();
         let (account, local_bytes) = (owner.local.clone(), owner.budget.local_charge(bytes));
-        Claim { range: part.range, account, bytes, local_bytes }
+        Charge { range: part.range, account, bytes, local_bytes }
     };
-    route.parts().iter().map(claim).collect()
+    route.parts().iter().map(charge).collect()
 }

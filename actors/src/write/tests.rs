@@ -4,7 +4,7 @@
 //! Long because every path of a write is driven here, step by step.
 
 use super::inline::Seats;
-use super::queued::{claims, owners};
+use super::queued::{charges, owners};
 use super::*;
 use crate::engine::Engine;
 use crate::failure::{Failure, Outcome, Scope};
@@ -208,7 +208,7 @@ fn a_queue_that_is_closed_is_not_called_full() {
     assert!(matches!(told, Err(Failure::Closed)), "{told:?}");
 }
 
-/// No thread reads here, so the queue stays full. Planted: `run` for every patience.
+/// No thread reads here, so the queue stays full. Planted: `run` for every limit.
 #[test]
 fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queue() {
     let engine = engine("/no-place", 2);
@@ -220,18 +220,18 @@ fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queu
         Ok(Submitted::NotRouted(write)) => write,
         other => panic!("{other:?}"),
     };
-    let mut in_time = Box::pin(path.route_and_submit(not_routed(), Patience::Never));
+    let mut in_time = Box::pin(path.route_and_submit(not_routed(), WaitLimit::Never));
     assert!(in_time.as_mut().poll(context).is_pending(), "there is a place");
     for _ in 0..reads.capacity() {
         let mut read = Box::pin(reads.run(|| ()));
         assert!(read.as_mut().poll(context).is_pending());
         queued.push(read);
     }
-    let refused = pin!(path.route_and_submit(not_routed(), Patience::Never)).poll(context);
+    let refused = pin!(path.route_and_submit(not_routed(), WaitLimit::Never)).poll(context);
     let Poll::Ready(Err(refused)) = refused else { panic!("{refused:?}") };
     let why = refused.failure.failure;
     assert!(matches!(why, Failure::Overloaded { scope: Scope::Global, .. }), "{why:?}");
-    let mut waits = pin!(path.route_and_submit(not_routed(), Patience::Forever));
+    let mut waits = pin!(path.route_and_submit(not_routed(), WaitLimit::Forever));
     assert!(waits.as_mut().poll(context).is_pending());
 }
 
@@ -260,7 +260,7 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     let routed = Routed::of(&before, &payload, operations);
     let Routed { epoch, route } = routed.expect("the keyspace is there");
     let payload_crc = codec::crc(&payload);
-    let admission = path.gate.try_admit_many(claims(&before, &route)).expect("there is room");
+    let admission = path.gate.try_admit_many(charges(&before, &route)).expect("there is room");
     let bytes = payload.len() as u64;
     let Ok(places) = path.try_places(&owners(&before, &route), &route, bytes) else {
         panic!("there are places")
@@ -333,7 +333,7 @@ fn x_10_who_waits_for_room_in_a_range_that_goes_is_routed_again() {
     else {
         panic!("there is no room")
     };
-    let mut waiting = Box::pin(path.admit_and_submit(write, Patience::Forever));
+    let mut waiting = Box::pin(path.admit_and_submit(write, WaitLimit::Forever));
     let mut context = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
     assert!(owner.local.is_short());
@@ -377,7 +377,7 @@ fn a_write_that_does_not_wait_goes_by_the_new_routes() {
     // A heavy batch is routed by an engine thread the second time, too.
     let sent = path.try_send(&before, write(&before, heavy()));
     let Ok(Submitted::NotRouted(again)) = sent else { panic!("{sent:?}") };
-    let sent = block_on(path.route_and_submit(again, Patience::Never));
+    let sent = block_on(path.route_and_submit(again, WaitLimit::Never));
     let Ok(mut sent @ Submitted::Waiting(_)) = sent else { panic!("{sent:?}") };
     block_on(poll_fn(|context| sent.poll(context))).expect("the disk works");
     let after = engine.superversion();
@@ -452,7 +452,7 @@ fn a_write_into_a_range_that_has_fallen_does_not_look_for_another_one() {
                 };
                 let submitted = path.submit(&payload, operations, Durability::Buffered);
                 told.send(submitted.map(drop)).expect("the test waits");
-                let waited = block_on(path.admit_and_submit(write(&payload), Patience::Forever));
+                let waited = block_on(path.admit_and_submit(write(&payload), WaitLimit::Forever));
                 let waited = waited.map(drop).map_err(|rejected| rejected.failure);
                 told.send(waited).expect("the test waits");
                 drop(guard);

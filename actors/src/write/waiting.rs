@@ -1,10 +1,10 @@
 //! A write for which there was no room: it waits, or is told why waiting cannot help.
 
 use super::pending::Submitted;
-use super::queued::{Taken, claims, owners};
-use super::{Patience, Rejected, Routed, Write, WritePath};
+use super::queued::{Taken, charges, owners};
+use super::{Rejected, Routed, WaitLimit, Write, WritePath};
 use crate::admission::gate::Overloaded;
-use crate::admission::waits::{Place, Stopwatch};
+use crate::admission::waits::{Stopwatch, WaitPlace};
 use crate::failure::{Failure, Scope, WriteFailure};
 use crate::range_owner::message::is_heavy;
 use crate::range_owner::route::{Part, charge};
@@ -64,7 +64,7 @@ impl WritePath {
     /// Resolves once the write is in the log, or queued for it in its final order.
     ///
     /// # Errors
-    /// `Overloaded` if there is no room and no `patience`, or no room until the deadline; as
+    /// `Overloaded` if there is no room and no `limit`, or no room until the deadline; as
     /// `submit`. Nothing has happened then.
     ///
     /// # Cancellation
@@ -72,18 +72,18 @@ impl WritePath {
     pub async fn admitted(
         &self,
         submitted: Submitted,
-        patience: Patience,
+        limit: WaitLimit,
     ) -> Result<Submitted, Rejected> {
         let submitted = match submitted {
-            Submitted::NotRouted(write) => self.route_and_submit(write, patience).await?,
+            Submitted::NotRouted(write) => self.route_and_submit(write, limit).await?,
             submitted => submitted,
         };
         match submitted {
-            Submitted::NotAdmitted(write, scope) if patience == Patience::Never => {
+            Submitted::NotAdmitted(write, scope) if limit == WaitLimit::Never => {
                 let failure = self.overloaded(&write, scope);
                 Err(write.rejected(failure))
             }
-            Submitted::NotAdmitted(write, _) => self.admit_and_submit(write, patience).await,
+            Submitted::NotAdmitted(write, _) => self.admit_and_submit(write, limit).await,
             submitted => Ok(submitted),
         }
     }
@@ -106,7 +106,7 @@ impl WritePath {
 
     /// Has an engine thread find the ranges that `write` touches, then sends the write if there is
     /// room. As in `submit`, a deadline that has already passed does not fail the write. Without
-    /// patience this does not wait for a place in the read threads' queue; once the write has a
+    /// limit this does not wait for a place in the read threads' queue; once the write has a
     /// place it waits for the routing.
     ///
     /// # Errors
@@ -118,10 +118,10 @@ impl WritePath {
     pub(super) async fn route_and_submit(
         &self,
         mut write: Write,
-        patience: Patience,
+        limit: WaitLimit,
     ) -> Result<Submitted, Rejected> {
         loop {
-            match self.found_route(&write, patience).await {
+            match self.found_route(&write, limit).await {
                 Ok(routed) => write.route = Some(routed),
                 Err(failure) => return Err(write.rejected(failure)),
             }
@@ -133,19 +133,19 @@ impl WritePath {
         }
     }
 
-    async fn found_route(&self, write: &Write, patience: Patience) -> Result<Routed, WriteFailure> {
+    async fn found_route(&self, write: &Write, limit: WaitLimit) -> Result<Routed, WriteFailure> {
         let began = self.environment.now();
         let find = self.find_route(write);
-        let route = match patience {
-            Patience::Never => {
+        let route = match limit {
+            WaitLimit::Never => {
                 let route = self.reads.try_run(find);
                 route.ok_or_else(|| self.too_much(Scope::Global, Duration::ZERO))?.left_future()
             }
-            Patience::Until(_) | Patience::Forever => self.reads.run(find).right_future(),
+            WaitLimit::Until(_) | WaitLimit::Forever => self.reads.run(find).right_future(),
         };
         let route = pin!(route);
-        let routed = match patience {
-            Patience::Until(deadline) if deadline > began => {
+        let routed = match limit {
+            WaitLimit::Until(deadline) if deadline > began => {
                 match select(route, self.environment.runtime.sleep_until(deadline)).await {
                     Either::Left((routed, _)) => routed,
                     Either::Right(_) => {
@@ -154,7 +154,7 @@ impl WritePath {
                     }
                 }
             }
-            Patience::Until(_) | Patience::Forever | Patience::Never => route.await,
+            WaitLimit::Until(_) | WaitLimit::Forever | WaitLimit::Never => route.await,
         };
         routed.map_err(WriteFailure::not_applied)?
     }
@@ -182,13 +182,13 @@ impl WritePath {
     pub(super) async fn admit_and_submit(
         &self,
         mut write: Write,
-        patience: Patience,
+        limit: WaitLimit,
     ) -> Result<Submitted, Rejected> {
         let mut stopwatch = Stopwatch::start(&self.accounts, &self.environment);
         loop {
             let sent = {
                 let admit = pin!(self.admit_and_send(&write, &mut stopwatch));
-                let give_up = pin!(self.give_up(&write, patience));
+                let give_up = pin!(self.give_up(&write, limit));
                 match select(admit, give_up).await {
                     Either::Left((sent, _)) => Either::Left(sent),
                     Either::Right((why, _)) => Either::Right(why),
@@ -206,7 +206,7 @@ impl WritePath {
             let routed = if heavy && !superversion.is_one() {
                 drop(superversion);
                 let route = pin!(self.reads.run(self.find_route(&write)));
-                let give_up = pin!(self.give_up(&write, patience));
+                let give_up = pin!(self.give_up(&write, limit));
                 match select(route, give_up).await {
                     Either::Left((routed, _)) => {
                         routed.map_err(WriteFailure::not_applied).and_then(|routed| routed)
@@ -243,20 +243,20 @@ impl WritePath {
         stopwatch: &mut Stopwatch<'_>,
     ) -> Result<Submitted, NotSent> {
         let routed = write.route.as_ref().expect("a write is routed before it waits for room");
-        let (owners, claims) = {
+        let (owners, charges) = {
             let superversion = self.topology.superversion.load_full();
             if routed.epoch != superversion.epoch {
                 return Err(NotSent::Gone);
             }
-            (owners(&superversion, &routed.route), claims(&superversion, &routed.route))
+            (owners(&superversion, &routed.route), charges(&superversion, &routed.route))
         };
         let bytes = write.payload.len() as u64;
         let stopped = |_| WriteFailure::not_applied(self.failures.why_stopped());
         loop {
-            let admit = self.gate.admit_many(claims.clone());
+            let admit = self.gate.admit_many(charges.clone());
             let admitted = stopwatch.along(admit, |admit| match admit.waiting_range() {
                 Some(at) => owners[at].place(),
-                None => Place::Engine,
+                None => WaitPlace::Engine,
             });
             let admission = match admitted.await {
                 Ok(admission) => admission,
@@ -279,11 +279,11 @@ impl WritePath {
             match taken {
                 Taken::Commits => {
                     let place = self.commits.reserve();
-                    drop(stopwatch.during(Place::Engine, place).await.map_err(stopped)?);
+                    drop(stopwatch.during(WaitPlace::Engine, place).await.map_err(stopped)?);
                 }
                 Taken::Log => {
                     let place = self.wal.seat.reserve(bytes);
-                    drop(stopwatch.during(Place::Engine, place).await.map_err(stopped)?);
+                    drop(stopwatch.during(WaitPlace::Engine, place).await.map_err(stopped)?);
                 }
                 Taken::Range(at) => {
                     let part = &routed.route.parts()[at];
@@ -304,14 +304,14 @@ impl WritePath {
 
     /// Resolves when waiting makes no sense any more: at the deadline (`None`), or with the reason
     /// why the room cannot become free: the disk is full, or the range cannot be flushed.
-    async fn give_up(&self, write: &Write, patience: Patience) -> Option<Failure> {
-        let for_ever = matches!(patience, Patience::Forever);
+    async fn give_up(&self, write: &Write, limit: WaitLimit) -> Option<Failure> {
+        let for_ever = matches!(limit, WaitLimit::Forever);
         let touches = |range| self.touches(write, range);
         let refused = pin!(self.failures.until_refused(for_ever, touches));
-        match patience {
-            Patience::Never => None,
-            Patience::Forever => Some(refused.await),
-            Patience::Until(deadline) => {
+        match limit {
+            WaitLimit::Never => None,
+            WaitLimit::Forever => Some(refused.await),
+            WaitLimit::Until(deadline) => {
                 let sleep = self.environment.runtime.sleep_until(deadline);
                 match select(refused, sleep).await {
                     Either::Left((failure, _)) => Some(failure),

@@ -18,7 +18,7 @@ pub const CHOICES: [(&str, &str); 10] = [
     ("tombstones", "a table full of tombstones, or with an old one, is merged with what they hide"),
     ("shrink", "a table of which little is in use is written anew, so that its file can go"),
     ("reshard", "the shards of a range get other bounds, because its keys did not spread"),
-    ("order", "somebody asked for it: `sluice compact`, or the program"),
+    ("manual", "somebody asked for it: `sluice compact`, or the program"),
 ];
 
 /// A landing of which newer entries hide at least this share is worth a keep for that alone.

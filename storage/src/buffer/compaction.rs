@@ -40,7 +40,7 @@ pub(super) struct Compaction {
     /// the start.
     destination_end: u64,
     /// Entries that were skipped since the last chunk was released.
-    pub(super) skipped: Content,
+    pub(super) skipped: EntryCounts,
 }
 
 // SAFETY: `next` points into a chunk of `source`.
@@ -56,14 +56,14 @@ struct Copying {
 
 /// The number and contents of some entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Content {
+pub(crate) struct EntryCounts {
     /// The number of entries.
     pub(crate) entries: u64,
     /// Their key and value bytes.
     pub(crate) content_bytes: u64,
 }
 
-impl Content {
+impl EntryCounts {
     pub(crate) fn add(&mut self, other: Self) {
         self.entries += other.entries;
         self.content_bytes += other.content_bytes;
@@ -85,7 +85,7 @@ pub(crate) struct Step {
 /// still have readers.
 pub(crate) struct Vacated {
     pub(crate) chunk: Chunk,
-    pub(crate) gone: Content,
+    pub(crate) gone: EntryCounts,
 }
 
 impl Compaction {
@@ -100,7 +100,7 @@ impl Compaction {
             next,
             copying: None,
             destination_end,
-            skipped: Content::default(),
+            skipped: EntryCounts::default(),
         }
     }
 
@@ -149,7 +149,7 @@ impl Compaction {
                     let header = entry.header();
                     if state == State::Dead {
                         let content_bytes = content_bytes(header.payload_bytes);
-                        self.skipped.add(Content { entries: 1, content_bytes });
+                        self.skipped.add(EntryCounts { entries: 1, content_bytes });
                         self.source.space.entries -= 1;
                         self.source.space.content_bytes -= content_bytes;
                     } else {

@@ -52,7 +52,7 @@ pub use grace::{Grace, Phase};
 pub use pool::{Attendant, ChunkPool};
 
 pub(crate) use chunk::{ADDRESS_BITS, Chunk, LINE_BYTES, prefetch};
-pub(crate) use compaction::{Content, Step, Vacated};
+pub(crate) use compaction::{EntryCounts, Step, Vacated};
 use entry::PAYLOAD_FIXED_BYTES;
 pub(crate) use entry::{EntryAt, split_payload};
 pub(crate) use pool::ChunkSource;
@@ -362,9 +362,9 @@ impl Buffer {
 
     /// The number and contents of all entries, dead ones included.
     #[inline(always)]
-    pub(crate) fn content(&self) -> Content {
+    pub(crate) fn content(&self) -> EntryCounts {
         let SpaceStats { entries, content_bytes, .. } = self.space();
-        let mut content = Content { entries, content_bytes };
+        let mut content = EntryCounts { entries, content_bytes };
         if let Some(Compaction { skipped, .. }) = &self.compaction {
             // Skipped entries whose chunk is not released yet.
             content.add(*skipped);
@@ -375,7 +375,7 @@ impl Buffer {
     /// Its contents.
     pub(crate) fn stats(&self) -> BufferStats {
         let SpaceStats { live_bytes, dead_bytes, .. } = self.space();
-        let Content { entries, content_bytes } = self.content();
+        let EntryCounts { entries, content_bytes } = self.content();
         BufferStats {
             live_bytes,
             dead_bytes,

@@ -1,6 +1,6 @@
 //! Claims: what running jobs hold. A claim ends with its job, however the job ends.
 
-use super::job::{IngestMode, Job, JobTask};
+use super::job::{Job, JobTask, LandingMode};
 use crate::key::Span;
 use crate::version::{Place, RangeId};
 use bytes::Bytes;
@@ -19,20 +19,20 @@ use std::sync::{Arc, Weak};
 #[derive(Debug, Default)]
 pub struct Claims {
     /// The jobs own their claims. Claims of ended jobs are removed at the next claim.
-    held: Vec<Weak<Extent>>,
+    held: Vec<Weak<Claim>>,
     cursors: BTreeMap<(RangeId, Place), Bytes>,
 }
 
 /// What a job holds: a span of keys in adjacent places of a range.
 #[derive(Debug)]
-struct Extent {
+struct Claim {
     range: RangeId,
     /// The first and the last place.
     places: (Place, Place),
     span: Span,
     /// Shards of landings that are merged or resharded.
     landings: Vec<Place>,
-    mode: IngestMode,
+    mode: LandingMode,
     /// What the job needs of the bounds between shards.
     shards: Bounds,
 }
@@ -46,7 +46,7 @@ enum Bounds {
     Moves,
 }
 
-impl Extent {
+impl Claim {
     fn of(job: &Job) -> Self {
         let (first, last) = (job.input_place(), job.output);
         let is_landing = |place: &Place| matches!(place, Place::Landing(..));
@@ -88,7 +88,7 @@ impl Extent {
 pub struct ClaimedJob {
     job: Box<Job>,
     /// Kept alive for `Claims`, which has only a weak reference.
-    _claim: Arc<Extent>,
+    _claim: Arc<Claim>,
 }
 
 impl Deref for ClaimedJob {
@@ -111,20 +111,20 @@ impl Claims {
         Self::default()
     }
 
-    fn held(&self) -> impl Iterator<Item = Arc<Extent>> {
+    fn held(&self) -> impl Iterator<Item = Arc<Claim>> {
         self.held.iter().filter_map(Weak::upgrade)
     }
 
     /// Can `job` run beside everything that is claimed?
     pub fn admits(&self, job: &Job) -> bool {
-        let extent = Extent::of(job);
+        let extent = Claim::of(job);
         !self.held().any(|held| held.conflicts_with(&extent))
     }
 
     /// Claims what `job` needs, until the returned value is dropped.
     pub fn claim(&mut self, job: Job) -> ClaimedJob {
         debug_assert!(self.admits(&job), "picked jobs are admitted");
-        let extent = Arc::new(Extent::of(&job));
+        let extent = Arc::new(Claim::of(&job));
         self.held.retain(|held| held.strong_count() > 0);
         self.held.push(Arc::downgrade(&extent));
         if let Some(first) = job.inputs.first()
@@ -138,8 +138,8 @@ impl Claims {
 
     /// The number of running merges of the landing in front of a level of a range.
     pub(super) fn merges_of_landing(&self, range: RangeId, level: u8) -> usize {
-        let is_one = |held: &Arc<Extent>| {
-            held.mode != IngestMode::None
+        let is_one = |held: &Arc<Claim>| {
+            held.mode != LandingMode::None
                 && held.range == range
                 && held.landings.iter().any(|place| place.level() == level)
         };
@@ -163,7 +163,7 @@ impl Claims {
 
     /// The spans that running jobs of the range hold in a place.
     pub(super) fn held_at(&self, range: RangeId, place: Place) -> Vec<Span> {
-        let touches = |held: &Extent| (held.places.0..=held.places.1).contains(&place);
+        let touches = |held: &Claim| (held.places.0..=held.places.1).contains(&place);
         let held = self.held().filter(|held| held.range == range && touches(held));
         held.map(|held| held.span.clone()).collect()
     }
@@ -177,16 +177,17 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compact::{Order, Step};
+    use crate::compact::{ManualCompaction, ManualStep};
     use crate::key::Span;
     use crate::version::Version;
     use crate::version::testing::{slice, version_of};
     use std::sync::mpsc;
 
     fn job_of(version: &Version, claims: &Claims) -> Job {
-        match Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all()).step(version, claims)
+        match ManualCompaction::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
+            .step(version, claims)
         {
-            Step::Job(job) => *job,
+            ManualStep::Job(job) => *job,
             other => panic!("{other:?}"),
         }
     }

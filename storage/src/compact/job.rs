@@ -21,7 +21,7 @@ pub struct Inputs {
 
 /// The job's relation to landings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IngestMode {
+pub enum LandingMode {
     /// The job is not a merge, or its first input is not in a landing.
     None,
     /// The job merges a landing into its level.
@@ -174,12 +174,12 @@ impl Job {
     }
 
     /// Its relation to landings.
-    pub fn mode(&self) -> IngestMode {
+    pub fn mode(&self) -> LandingMode {
         let first = self.inputs.first().map(|inputs| inputs.place);
         match (&self.task, first, self.output) {
-            (JobTask::Merge, _, Place::Landing(..)) => IngestMode::Keep,
-            (JobTask::Merge, Some(Place::Landing(..)), _) => IngestMode::Drain,
-            _ => IngestMode::None,
+            (JobTask::Merge, _, Place::Landing(..)) => LandingMode::Keep,
+            (JobTask::Merge, Some(Place::Landing(..)), _) => LandingMode::Drain,
+            _ => LandingMode::None,
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// A span to be merged, and the target level.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct ManualCompaction {
     /// The keyspace of the span.
     pub keyspace: KeyspaceId,
     /// The keys to merge. Whole tables are merged, and with them every table that they overlap.
@@ -29,7 +29,7 @@ pub struct Order {
 
 /// The next step of a manual compaction.
 #[derive(Debug)]
-pub enum Step {
+pub enum ManualStep {
     /// Run and install this job, then ask again.
     Job(Box<Job>),
     /// Running jobs are in the way. Ask again when one of them has ended.
@@ -38,14 +38,14 @@ pub enum Step {
     Done,
 }
 
-impl Order {
+impl ManualCompaction {
     /// Everything in `span` of `keyspace`, down to the deepest level.
     pub fn whole(keyspace: KeyspaceId, span: Span) -> Self {
         Self { keyspace, span, level: None, given_up: BTreeSet::new() }
     }
 
     /// The next step.
-    pub fn step(&self, version: &Version, claims: &Claims) -> Step {
+    pub fn step(&self, version: &Version, claims: &Claims) -> ManualStep {
         let mut busy = false;
         for (range, mut inputs) in self.inputs(version) {
             let last = inputs.last().expect("there is a slice to merge").place;
@@ -54,14 +54,14 @@ impl Order {
                 // The tables of one run are rewritten one by one.
                 inputs[0].slices.truncate(1);
             }
-            let why = Why { choice: Choice::Order, runs: inputs.len(), ..Why::default() };
+            let why = Why { choice: Choice::Manual, runs: inputs.len(), ..Why::default() };
             let job = Job::new(range, inputs, output).because(why);
             if claims.admits(&job) {
-                return Step::Job(Box::new(job));
+                return ManualStep::Job(Box::new(job));
             }
             busy = true;
         }
-        if busy { Step::Busy } else { Step::Done }
+        if busy { ManualStep::Busy } else { ManualStep::Done }
     }
 
     /// Bytes of the tables that are still to be merged.
@@ -137,8 +137,8 @@ mod tests {
     use crate::version::testing::{meta, slice, version_of};
     use crate::version::{ObsoleteFiles, Slice, TableHandle, check};
 
-    fn inputs(step: &Step) -> (Vec<(u8, Vec<u64>)>, u8) {
-        let Step::Job(job) = step else { panic!("{step:?}") };
+    fn inputs(step: &ManualStep) -> (Vec<(u8, Vec<u64>)>, u8) {
+        let ManualStep::Job(job) = step else { panic!("{step:?}") };
         let numbers = |inputs: &Inputs| inputs.slices.iter().map(|t| t.number().0).collect();
         (job.inputs.iter().map(|i| (i.place.level(), numbers(i))).collect(), job.output.level())
     }
@@ -150,18 +150,20 @@ mod tests {
             vec![vec![slice(5, b"a", b"c", 1)], vec![], vec![slice(2, b"d", b"e", 1)]],
         );
         check::check(&version).unwrap();
-        let step = Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new());
+        let step = ManualCompaction::whole(KeyspaceId::DEFAULT, Span::all())
+            .step(&version, &Claims::new());
         let all = (vec![(0, vec![9, 8]), (1, vec![5]), (3, vec![2])], 3);
         assert_eq!(inputs(&step), all);
-        let step =
-            Order::whole(KeyspaceId::DEFAULT, Span::prefix(b"a")).step(&version, &Claims::new());
+        let step = ManualCompaction::whole(KeyspaceId::DEFAULT, Span::prefix(b"a"))
+            .step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(0, vec![9]), (1, vec![5]), (3, vec![2])], 3));
-        let step =
-            Order::whole(KeyspaceId::DEFAULT, Span::prefix(b"y")).step(&version, &Claims::new());
+        let step = ManualCompaction::whole(KeyspaceId::DEFAULT, Span::prefix(b"y"))
+            .step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(0, vec![8])], 1));
         assert!(matches!(
-            Order::whole(KeyspaceId::DEFAULT, Span::prefix(b"m")).step(&version, &Claims::new()),
-            Step::Done
+            ManualCompaction::whole(KeyspaceId::DEFAULT, Span::prefix(b"m"))
+                .step(&version, &Claims::new()),
+            ManualStep::Done
         ));
     }
 
@@ -171,17 +173,19 @@ mod tests {
         dead.tombstones = 1;
         let dead = Slice::whole(&TableHandle::unopened(dead.into(), ObsoleteFiles::new()));
         let version = version_of(vec![], vec![vec![slice(2, b"a", b"b", 1), dead]]);
-        let step = Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new());
+        let step = ManualCompaction::whole(KeyspaceId::DEFAULT, Span::all())
+            .step(&version, &Claims::new());
         assert_eq!(inputs(&step), (vec![(1, vec![3])], 1));
         let version = version_of(vec![], vec![vec![slice(2, b"a", b"b", 1)]]);
         assert!(matches!(
-            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new()),
-            Step::Done
+            ManualCompaction::whole(KeyspaceId::DEFAULT, Span::all())
+                .step(&version, &Claims::new()),
+            ManualStep::Done
         ));
         let empty = version_of(vec![], vec![]);
         assert!(matches!(
-            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&empty, &Claims::new()),
-            Step::Done
+            ManualCompaction::whole(KeyspaceId::DEFAULT, Span::all()).step(&empty, &Claims::new()),
+            ManualStep::Done
         ));
     }
 
@@ -191,9 +195,9 @@ mod tests {
             vec![slice(9, b"b", b"d", 1), slice(8, b"x", b"z", 10)],
             vec![vec![slice(5, b"a", b"c", 100)], vec![], vec![slice(2, b"a", b"z", 1000)]],
         );
-        let to = |level| Order {
+        let to = |level| ManualCompaction {
             level: Some(level),
-            ..Order::whole(KeyspaceId::DEFAULT, Span::prefix(b"b"))
+            ..ManualCompaction::whole(KeyspaceId::DEFAULT, Span::prefix(b"b"))
         };
         assert_eq!(
             inputs(&to(1).step(&version, &Claims::new())),
@@ -208,8 +212,8 @@ mod tests {
         let left: Vec<_> = (1..=4).map(|level| to(level).bytes_left(&version)).collect();
         assert_eq!(left, [101, 101, 1111, 1111]);
         let given_up = BTreeSet::from([RangeId::FIRST]);
-        let none = Order { given_up, ..to(1) };
-        assert!(matches!(none.step(&version, &Claims::new()), Step::Done));
+        let none = ManualCompaction { given_up, ..to(1) };
+        assert!(matches!(none.step(&version, &Claims::new()), ManualStep::Done));
         assert_eq!(none.bytes_left(&version), 0);
     }
 
@@ -219,10 +223,13 @@ mod tests {
         let mut dead = meta(3, b"d", b"e", 1000);
         dead.tombstones = 1;
         let dead = Slice::whole(&TableHandle::unopened(dead.into(), ObsoleteFiles::new()));
-        let to_1 = Order { level: Some(1), ..Order::whole(KeyspaceId::DEFAULT, Span::all()) };
+        let to_1 = ManualCompaction {
+            level: Some(1),
+            ..ManualCompaction::whole(KeyspaceId::DEFAULT, Span::all())
+        };
         let over = |below| version_of(vec![], vec![vec![dead.clone()], vec![below]]);
         let hides = over(slice(2, b"a", b"d", 1));
-        assert!(matches!(to_1.step(&hides, &Claims::new()), Step::Done));
+        assert!(matches!(to_1.step(&hides, &Claims::new()), ManualStep::Done));
         let hides_nothing = over(slice(2, b"f", b"g", 1));
         assert_eq!(inputs(&to_1.step(&hides_nothing, &Claims::new())), (vec![(1, vec![3])], 1));
     }
@@ -230,21 +237,21 @@ mod tests {
     #[test]
     fn a_running_job_makes_it_wait() {
         let version = version_of(vec![slice(9, b"b", b"d", 1)], vec![]);
-        let Step::Job(job) =
-            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &Claims::new())
+        let ManualStep::Job(job) = ManualCompaction::whole(KeyspaceId::DEFAULT, Span::all())
+            .step(&version, &Claims::new())
         else {
             panic!()
         };
         let mut claims = Claims::new();
         let running = claims.claim(*job);
         assert!(matches!(
-            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &claims),
-            Step::Busy
+            ManualCompaction::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &claims),
+            ManualStep::Busy
         ));
         drop(running);
         assert!(matches!(
-            Order::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &claims),
-            Step::Job(_)
+            ManualCompaction::whole(KeyspaceId::DEFAULT, Span::all()).step(&version, &claims),
+            ManualStep::Job(_)
         ));
     }
 }

@@ -192,7 +192,7 @@ impl<'a> GrandparentCut<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compact::{Claims, Order, Step};
+    use crate::compact::{Claims, ManualCompaction, ManualStep};
     use crate::filename::FileNumber;
     use crate::key::{Seqno, Span};
     use crate::table::{BlockCache, TableOptions};
@@ -235,8 +235,9 @@ mod tests {
         let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
         range.layers = range.layers.with(Place::L0, runs);
         let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.obsolete_files()));
-        let Step::Job(job) = Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
-            .step(&version, &Claims::new())
+        let ManualStep::Job(job) =
+            ManualCompaction::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
+                .step(&version, &Claims::new())
         else {
             panic!("no job")
         };

@@ -31,7 +31,7 @@ pub(super) struct Rest {
     since_ms: u64,
     /// How long `seen` must stay unchanged until the range rests. `None`: nothing waits to be
     /// merged.
-    takes_ms: Option<u64>,
+    needed_ms: Option<u64>,
     /// Has that time passed?
     begun: bool,
 }
@@ -39,7 +39,7 @@ pub(super) struct Rest {
 impl Rest {
     /// The state of a range that is new here.
     pub(super) fn new(now_ms: u64) -> Self {
-        Self { seen: (0, None), since_ms: now_ms, takes_ms: None, begun: false }
+        Self { seen: (0, None), since_ms: now_ms, needed_ms: None, begun: false }
     }
 
     /// Updates the state after the tables of the range changed.
@@ -49,7 +49,7 @@ impl Rest {
         options: &CompactionOptions,
         now_ms: u64,
     ) {
-        self.takes_ms = takes_ms(range, options);
+        self.needed_ms = quiet_needed_ms(range, options);
         let l0 = range.layers.at(Place::L0).iter().flat_map(|layer| layer.run.slices().iter());
         // An empty L0 was compacted, which is no sign of a write.
         let newest = l0.map(|slice| slice.number()).max().max(self.seen.1);
@@ -71,18 +71,18 @@ impl Rest {
     /// When the range will rest if nothing is written until then; `None` if nothing waits to be
     /// merged.
     pub(super) fn begins_ms(&self) -> Option<u64> {
-        Some(self.since_ms.saturating_add(self.takes_ms?))
+        Some(self.since_ms.saturating_add(self.needed_ms?))
     }
 
     /// Does the range rest, with something to merge?
     pub(super) fn is_due(&self) -> bool {
-        self.begun && self.takes_ms.is_some()
+        self.begun && self.needed_ms.is_some()
     }
 }
 
 /// How long `range` must stay without writes until it rests, in milliseconds. `None` if nothing
 /// waits in front of its levels, or if it never rests.
-pub fn takes_ms(range: &RangeVersion, options: &CompactionOptions) -> Option<u64> {
+pub fn quiet_needed_ms(range: &RangeVersion, options: &CompactionOptions) -> Option<u64> {
     if options.landing_runs_max == 0 || options.rest_after_ms == u64::MAX {
         return None;
     }

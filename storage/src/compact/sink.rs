@@ -130,7 +130,7 @@ impl<'a> TableSink<'a> {
     }
 
     /// Removes the tables that were finished last, until `tables` are left.
-    pub fn take_back_to(&mut self, tables: usize) {
+    pub fn truncate_to(&mut self, tables: usize) {
         for meta in self.done.drain(tables..) {
             let _ = self.vfs.remove(&FileKind::Table(meta.number).path(&self.dir));
         }
@@ -206,7 +206,7 @@ impl Drop for TableSink<'_> {
         if let Some(open) = self.open.take() {
             let _ = self.vfs.remove(&open.temp);
         }
-        self.take_back_to(0);
+        self.truncate_to(0);
     }
 }
 

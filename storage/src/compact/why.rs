@@ -25,7 +25,7 @@ pub enum Choice {
     /// The shard bounds move, because the data is spread unevenly.
     Reshard,
     /// A caller asked for it.
-    Order,
+    Manual,
 }
 
 impl Choice {
@@ -41,7 +41,7 @@ impl Choice {
             Self::Tombstones => "tombstones",
             Self::Shrink => "shrink",
             Self::Reshard => "reshard",
-            Self::Order => "order",
+            Self::Manual => "manual",
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::key::{Kind, Seqno};
 
 /// Sorted, disjoint parts, each of which can be walked. Indexes are below `count`.
-pub trait Parts: Send {
+pub trait SortedParts: Send {
     /// What walks one part.
     type Cursor: Cursor;
     /// How many parts there are.
@@ -37,14 +37,14 @@ pub trait Parts: Send {
 
 /// Walks a run. Opens a part's cursor when it gets there.
 #[derive(Debug)]
-pub struct ConcatCursor<R: Parts> {
+pub struct ConcatCursor<R: SortedParts> {
     run: R,
     part: usize,
     cursor: Option<R::Cursor>,
     valid: bool,
 }
 
-impl<R: Parts> ConcatCursor<R> {
+impl<R: SortedParts> ConcatCursor<R> {
     /// Over `run`; not valid until the first seek.
     pub fn new(run: R) -> Self {
         Self { run, part: 0, cursor: None, valid: false }
@@ -97,7 +97,7 @@ impl<R: Parts> ConcatCursor<R> {
     }
 }
 
-impl<R: Parts> Cursor for ConcatCursor<R> {
+impl<R: SortedParts> Cursor for ConcatCursor<R> {
     #[inline]
     fn valid(&self) -> bool {
         self.valid
@@ -199,7 +199,7 @@ mod tests {
         opened: Arc<AtomicUsize>,
     }
 
-    impl super::Parts for Rows {
+    impl super::SortedParts for Rows {
         type Cursor = VecCursor;
         fn count(&self) -> usize {
             self.parts.len()

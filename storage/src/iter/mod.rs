@@ -8,7 +8,7 @@ pub mod merge;
 #[cfg(test)]
 pub(crate) mod model;
 
-pub use concat::{ConcatCursor, Parts};
+pub use concat::{ConcatCursor, SortedParts};
 pub use merge::MergeCursor;
 
 /// A position in a sorted sequence of entries, each user key at most once.

@@ -11,9 +11,9 @@
 //! (`MemtableWriter::reclaim`).
 
 use super::node::{Header, Link, Slot};
-use super::tree::Place;
+use super::tree::KeySlot;
 use super::versions::Versions;
-use crate::buffer::{BufferOptions, Chunk, Content, Grace, Vacated, prefetch};
+use crate::buffer::{BufferOptions, Chunk, EntryCounts, Grace, Vacated, prefetch};
 use crate::key::Seqno;
 use crate::points::ReadPoints;
 use std::collections::VecDeque;
@@ -53,8 +53,8 @@ pub(super) struct Overwritten {
 }
 
 impl Overwritten {
-    pub(super) fn new(versions: NonNull<Versions>, place: Place<'_>, seqno: Seqno) -> Self {
-        let Place { slot, node } = place;
+    pub(super) fn new(versions: NonNull<Versions>, place: KeySlot<'_>, seqno: Seqno) -> Self {
+        let KeySlot { slot, node } = place;
         Self { versions, slot: NonNull::from(slot), node: node.map(NonNull::from), seqno }
     }
 
@@ -125,7 +125,7 @@ pub(super) struct RetireList {
 #[derive(Default)]
 struct Batch {
     chunks: Vec<Chunk>,
-    gone: Content,
+    gone: EntryCounts,
     versions: Vec<NonNull<Versions>>,
 }
 
@@ -192,7 +192,7 @@ impl Limbo {
     }
 
     /// The entries that were in the chunks in limbo.
-    pub(super) fn gone(&self) -> Content {
+    pub(super) fn gone(&self) -> EntryCounts {
         let mut gone = self.young.gone;
         gone.add(self.old.gone);
         gone

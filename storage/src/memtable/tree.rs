@@ -140,7 +140,7 @@ pub(super) unsafe fn step_to<'a>(
 
 /// The place of a key's versions.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct KeySlot<'a> {
     pub(super) slot: &'a Slot,
     /// The node that the slot is in; `None` for the root's slot.
     pub(super) node: Option<&'a Header>,
@@ -151,7 +151,7 @@ pub(super) enum Met<'a> {
     /// The key is new.
     New,
     /// There were older versions. They and the entry are now at this place, below these links.
-    Older { place: Place<'a>, versions: NonNull<Versions> },
+    Older { place: KeySlot<'a>, versions: NonNull<Versions> },
     /// The newest version is of the same batch, so no reader has seen it or will see it. The entry
     /// has replaced it, and it is dead.
     Unseen(EntryAt<'a>),
@@ -185,7 +185,7 @@ pub(super) unsafe fn insert<'a>(
             Target::Entry(_) | Target::Versions(_) => {
                 // SAFETY: the caller's guarantees are the same.
                 return unsafe {
-                    meet(Place { slot, node: within }, arena, link, entry, key, depth, unseen)
+                    meet(KeySlot { slot, node: within }, arena, link, entry, key, depth, unseen)
                 };
             }
             Target::Node(node) => node,
@@ -226,7 +226,7 @@ pub(super) unsafe fn insert<'a>(
 /// somewhere after `depth`.
 #[inline]
 unsafe fn meet<'a>(
-    place: Place<'a>,
+    place: KeySlot<'a>,
     arena: &mut Arena,
     there: Link,
     entry: EntryAt<'a>,

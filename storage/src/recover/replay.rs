@@ -127,7 +127,7 @@ impl<'a> Replay<'a> {
         };
         let mut new = Vec::new();
         for (_, _, slice) in &edit.added {
-            if slice.seqno == Some(SliceMeta::AT_CHANGE) {
+            if slice.seqno == Some(SliceMeta::SEQNO_PENDING) {
                 self.tables.check_presence(&slice.table)?;
                 new.push(self.tables.handle(Arc::clone(&slice.table)));
             }

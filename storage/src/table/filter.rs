@@ -26,13 +26,13 @@ const HEADER_BYTES: usize = 16;
 
 #[repr(align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Line([u64; 8]);
+struct CacheLine([u64; 8]);
 
 /// The keys that a table may have.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     /// Empty: every key may be present.
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     probes: usize,
 }
 
@@ -47,7 +47,7 @@ impl Filter {
         let lines = (hashes.len() * bits_per_key).div_ceil(LINE_BITS).max(1);
         // 0.69 is the optimum of a plain Bloom filter; a blocked one prefers slightly fewer probes.
         let probes = (bits_per_key * 5 / 8).clamp(1, PROBES_MAX);
-        let mut filter = Self { lines: vec![Line::default(); lines], probes };
+        let mut filter = Self { lines: vec![CacheLine::default(); lines], probes };
         for &hash in hashes {
             let line = filter.line_of(hash);
             let mut bits = hash.wrapping_mul(SPREAD);
@@ -109,7 +109,7 @@ impl Filter {
         }
         let (words, _) = bytes.as_chunks::<8>();
         let (chunks, _) = words.as_chunks::<8>();
-        let lines = chunks.iter().map(|line| Line(line.map(u64::from_le_bytes))).collect();
+        let lines = chunks.iter().map(|line| CacheLine(line.map(u64::from_le_bytes))).collect();
         Ok(Self { lines, probes: probes as usize })
     }
 

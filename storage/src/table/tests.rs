@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::codec::hash64;
-use crate::compact::{Claims, CompactionOptions, Merge, Order, Step, TableSink};
+use crate::compact::{Claims, CompactionOptions, ManualCompaction, ManualStep, Merge, TableSink};
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use crate::iter::Cursor;
@@ -438,8 +438,9 @@ fn compact(vfs: &Arc<dyn Vfs>, meta: &TableMeta) -> Result<()> {
     let slice = Slice::whole(&tables.handle(Arc::new(meta.clone())));
     range.layers = range.layers.with(Place::L0, vec![slice]);
     let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.obsolete_files()));
-    let Step::Job(job) = Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
-        .step(&version, &Claims::new())
+    let ManualStep::Job(job) =
+        ManualCompaction::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
+            .step(&version, &Claims::new())
     else {
         panic!("no job")
     };

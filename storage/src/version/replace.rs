@@ -50,7 +50,7 @@ impl Version {
     /// - Pieces that overlap each other go to the landing in front of that level.
     /// - A piece outside the spans goes to L0.
     ///
-    /// The new entries get the sequence number of the change, which is `SliceMeta::AT_CHANGE` until
+    /// The new entries get the sequence number of the change, which is `SliceMeta::SEQNO_PENDING` until
     /// it is known. Blocks on the disk: it reads the tables that it cuts.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Version {
             let spans = KeyspaceSpan::of(spans, *keyspace);
             let route = |key: &[u8]| self.route_index(*keyspace, key).ok_or_else(no_keyspace);
             let whole = Slice::whole(table);
-            let meta = SliceMeta { seqno: Some(SliceMeta::AT_CHANGE), ..whole.meta().clone() };
+            let meta = SliceMeta { seqno: Some(SliceMeta::SEQNO_PENDING), ..whole.meta().clone() };
             let slice = Slice::new(meta, Arc::clone(table));
             let inside = &self.ranges()[route(slice.min_key())?..=route(slice.max_key())?];
             let mut bounds: Vec<Bytes> = Span::ends(&spans).cloned().collect();
@@ -136,7 +136,7 @@ impl Version {
     #[must_use]
     pub fn numbered(&self, edit: &VersionEdit, seqno: Seqno) -> Self {
         let mut next = self.clone();
-        let came = |slice: &SliceMeta| slice.seqno == Some(SliceMeta::AT_CHANGE);
+        let came = |slice: &SliceMeta| slice.seqno == Some(SliceMeta::SEQNO_PENDING);
         let places = edit.added.iter().filter(|(_, _, slice)| came(slice));
         let mut places: Vec<_> = places.map(|(range, place, _)| (*range, *place)).collect();
         places.sort_unstable();
@@ -205,7 +205,7 @@ impl VersionEdit {
     /// Does this prepared change cut something out of a range that stays, or add tables to its L0?
     pub fn reaches_into(&self, range: &RangeVersion) -> bool {
         let is_over = |(id, place, slice): &(RangeId, Place, SliceMeta)| {
-            *id == range.id && *place == Place::L0 && slice.seqno == Some(SliceMeta::AT_CHANGE)
+            *id == range.id && *place == Place::L0 && slice.seqno == Some(SliceMeta::SEQNO_PENDING)
         };
         !self.excised_from(range).is_empty() || self.added.iter().any(is_over)
     }
@@ -222,7 +222,7 @@ impl VersionEdit {
     pub fn stamped(&self, seqno: Seqno) -> Self {
         let mut edit = self.clone();
         for (_, _, slice) in &mut edit.added {
-            if slice.seqno == Some(SliceMeta::AT_CHANGE) {
+            if slice.seqno == Some(SliceMeta::SEQNO_PENDING) {
                 slice.seqno = Some(seqno);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{Run, SliceCursor};
 use crate::error::Result;
-use crate::iter::Parts;
+use crate::iter::SortedParts;
 use crate::table::CursorOptions;
 
 /// The slices of a run as `Parts`. Keeps the run alive.
@@ -19,7 +19,7 @@ impl RunParts {
     }
 }
 
-impl Parts for RunParts {
+impl SortedParts for RunParts {
     type Cursor = SliceCursor;
     fn count(&self) -> usize {
         self.run.slices().len()

@@ -72,7 +72,7 @@ impl fmt::Display for SliceName {
 
 impl SliceMeta {
     /// The value of `seqno` while its change is being prepared. No entry has this number.
-    pub const AT_CHANGE: Seqno = Seqno::ZERO;
+    pub const SEQNO_PENDING: Seqno = Seqno::ZERO;
 
     /// The whole of a table.
     pub fn whole(table: TableMeta) -> Self {

@@ -49,7 +49,7 @@ impl Speed {
 }
 
 #[derive(Debug)]
-struct Line {
+struct DiskQueue {
     speed: Speed,
     /// The time at which everything that is queued so far will be written.
     free_at: Duration,
@@ -59,7 +59,7 @@ struct Line {
 /// Sets the speed of a `ThrottledVfs` and reads its meter. Clones control the same disk.
 #[derive(Clone, Debug)]
 pub struct ThrottleControl {
-    line: Arc<Mutex<Line>>,
+    line: Arc<Mutex<DiskQueue>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -111,7 +111,7 @@ pub struct ThrottledVfs {
 impl ThrottledVfs {
     /// Wraps `inner`, with `speed`, measured by `clock`.
     pub fn new(inner: Arc<dyn Vfs>, speed: Speed, clock: Arc<dyn Clock>) -> Self {
-        let line = Line { speed, free_at: clock.now(), passed_bytes: 0 };
+        let line = DiskQueue { speed, free_at: clock.now(), passed_bytes: 0 };
         Self { inner, control: ThrottleControl { line: Arc::new(Mutex::new(line)), clock } }
     }
 

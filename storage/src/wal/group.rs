@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Staged bytes and their place in a segment.
 #[derive(Clone, Debug)]
-pub(super) struct Run {
+pub(super) struct StagedBytes {
     pub(super) segment: Arc<SegmentFile>,
     pub(super) offset: u64,
     pub(super) bytes: Arc<Vec<u8>>,
@@ -39,7 +39,7 @@ pub(super) struct Target {
 /// order.
 pub struct SyncGroup {
     pub(super) id: u64,
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Vec<StagedBytes>,
     /// Oldest segment first.
     pub(super) targets: Vec<Target>,
     pub(super) sealed: Vec<SealedSegment>,

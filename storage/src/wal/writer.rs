@@ -9,7 +9,7 @@
 //! waits.
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, encode_begin};
-use super::group::{Run, SyncGroup, Target, Unsynced};
+use super::group::{StagedBytes, SyncGroup, Target, Unsynced};
 use super::header::HEADER_BYTES;
 use super::record::{self, DIGEST_START, RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
 use super::spare::SegmentFile;
@@ -67,7 +67,7 @@ pub struct Appended {
 struct InFlight {
     id: u64,
     /// Emptied by `written`. The flag says that the run was copied through the mapping meanwhile.
-    runs: Vec<(Run, bool)>,
+    runs: Vec<(StagedBytes, bool)>,
 }
 
 /// The single appender of a log.
@@ -89,7 +89,7 @@ pub struct LogWriter {
     /// The bytes before `tail` that are neither in the mapping nor in a group.
     staged: Vec<u8>,
     /// Staged bytes of sealed segments that are in no group yet.
-    sealed_runs: Vec<Run>,
+    sealed_runs: Vec<StagedBytes>,
     /// Sealed segments that are in no group yet.
     sealed: Vec<(Target, SealedSegment)>,
     in_flight: VecDeque<InFlight>,
@@ -358,7 +358,7 @@ impl LogWriter {
         self.put(kind::BEGIN, &payload, crc(&payload), AppendPath::Staged);
     }
 
-    fn take_staged(&mut self) -> Run {
+    fn take_staged(&mut self) -> StagedBytes {
         let kept = self.buffers.iter_mut().position(|buffer| Arc::get_mut(buffer).is_some());
         let mut next = kept
             .and_then(|at| Arc::into_inner(self.buffers.swap_remove(at)))
@@ -366,7 +366,7 @@ impl LogWriter {
         next.clear();
         let bytes = Arc::new(mem::replace(&mut self.staged, next));
         let offset = self.tail - bytes.len() as u64;
-        Run { segment: self.segment.clone(), offset, bytes }
+        StagedBytes { segment: self.segment.clone(), offset, bytes }
     }
 
     /// Appends a record that takes `count` sequence numbers from `first_seqno` on.
@@ -458,7 +458,7 @@ impl LogWriter {
     }
 }
 
-fn copy_through_mapping(run: &Run) -> bool {
+fn copy_through_mapping(run: &StagedBytes) -> bool {
     let Some(mapping) = &run.segment.mapping else { return false };
     mapping.write(run.offset as usize, &run.bytes);
     true

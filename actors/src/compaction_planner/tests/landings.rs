@@ -1,7 +1,7 @@
 //! The planner and landings, with workers that the test plays.
 
 use super::*;
-use sluicedb_storage::compact::IngestMode;
+use sluicedb_storage::compact::LandingMode;
 use std::collections::BTreeMap;
 
 /// An engine with one range. Its landing before L1 has tables in each of four shards; L1 has
@@ -48,7 +48,7 @@ fn drains(played: &Played) -> BTreeMap<Place, usize> {
     let running = played.running.iter().enumerate();
     let jobs = running.filter_map(|(worker, job)| Some((worker, job.as_ref()?)));
     let mut drains = BTreeMap::new();
-    for (worker, job) in jobs.filter(|(_, job)| job.mode() == IngestMode::Drain) {
+    for (worker, job) in jobs.filter(|(_, job)| job.mode() == LandingMode::Drain) {
         assert!(drains.insert(job.input_place(), worker).is_none(), "a shard is drained twice");
     }
     drains
@@ -127,5 +127,5 @@ fn what_becomes_due_while_a_job_runs_is_given_to_who_is_idle() {
     home.runtime.advance(HOUR + Duration::from_secs(1));
     // Neither a message nor a signal wakes the planner.
     played.take();
-    assert_eq!(played.job(1).mode(), IngestMode::Drain);
+    assert_eq!(played.job(1).mode(), LandingMode::Drain);
 }

@@ -20,7 +20,7 @@ struct Rig {
     /// Key and value bytes added so far.
     content_bytes: u64,
     vacated: Vec<Vacated>,
-    gone: Content,
+    gone: EntryCounts,
     pool: Arc<ChunkPool>,
 }
 
@@ -35,7 +35,7 @@ impl Rig {
             next: 0,
             content_bytes: 0,
             vacated: Vec::new(),
-            gone: Content::default(),
+            gone: EntryCounts::default(),
             pool,
         }
     }

@@ -6,8 +6,8 @@ use super::superseded;
 use crate::codec::hash64;
 use crate::compact::agenda::Agenda;
 use crate::compact::claims::{ClaimedJob, Claims};
-use crate::compact::job::{IngestMode, Job, JobTask};
-use crate::compact::manual::{Order, Step};
+use crate::compact::job::{Job, JobTask, LandingMode};
+use crate::compact::manual::{ManualCompaction, ManualStep};
 use crate::compact::options::CompactionOptions;
 use crate::compact::pick::{Situation, pick, quiet_since_ms};
 use crate::compact::rounds::Rounds;
@@ -143,7 +143,7 @@ fn t000_13_two_shards_are_drained_at_once_and_the_same_one_never() {
     };
     let mut planner = Planner::new(version(vec![both]), options);
     let (first, second) = (planner.claim().expect("due"), planner.claim().expect("due"));
-    assert_eq!((first.mode(), second.mode()), (IngestMode::Drain, IngestMode::Drain));
+    assert_eq!((first.mode(), second.mode()), (LandingMode::Drain, LandingMode::Drain));
     assert_ne!(first.input_place(), second.input_place());
     assert!(planner.claim().is_none(), "both are busy");
     let place = first.input_place();
@@ -166,7 +166,7 @@ fn t000_13_a_landing_waits_for_no_other_ranges() {
     let mut busy = BTreeSet::new();
     let mut running = Vec::new();
     while let Some(job) = planner.claim() {
-        assert_eq!(job.mode(), IngestMode::Drain);
+        assert_eq!(job.mode(), LandingMode::Drain);
         busy.insert(job.range);
         running.push(job);
     }
@@ -186,10 +186,10 @@ fn t000_14_a_full_shard_that_cannot_be_drained_is_kept() {
     let options = CompactionOptions { landing_batch: 4, keep_trigger: 2.0, ..options() };
     let mut planner = Planner::new(version(vec![range]), options);
     let drain = planner.pick(true).expect("it is full");
-    assert_eq!(drain.mode(), IngestMode::Drain);
+    assert_eq!(drain.mode(), LandingMode::Drain);
     planner.set_aside.insert(name(11, b"a"));
     let keep = planner.pick(true).expect("it is full");
-    assert_eq!(keep.mode(), IngestMode::Keep);
+    assert_eq!(keep.mode(), LandingMode::Keep);
     let numbers: Vec<_> = keep.slices().map(|(_, slice)| slice.number().0).collect();
     assert_eq!(numbers, [14, 13, 12]);
 }
@@ -221,14 +221,14 @@ fn a_drain_goes_around_a_table_of_the_level_that_is_set_aside() {
         planner.set_aside.insert(name(damaged, min));
         let job = planner.pick(true).expect("it is full");
         let of_main = job.inputs[1].slices.iter().map(|s| s.number().0).collect::<Vec<_>>();
-        assert_eq!((job.mode(), &of_main[..]), (IngestMode::Drain, main), "{damaged}");
+        assert_eq!((job.mode(), &of_main[..]), (LandingMode::Drain, main), "{damaged}");
         assert_eq!(job.span().intersection(&inside), *job.span(), "{damaged}");
     }
     let mut planner = Planner::new(version(vec![range]), options);
     let all: [(u64, &[u8]); 4] = [(1, b"b"), (2, b"f"), (3, b"m"), (4, b"r")];
     planner.set_aside = all.map(|(number, min)| name(number, min)).into();
     let job = planner.pick(true).expect("what lies over none of them goes");
-    assert_eq!((job.mode(), job.inputs.len()), (IngestMode::Drain, 1));
+    assert_eq!((job.mode(), job.inputs.len()), (LandingMode::Drain, 1));
 }
 
 /// Goal: a landing is always due and more urgent than the level, yet the level gets its turn. That
@@ -443,7 +443,7 @@ fn a_keep_that_is_due_takes_more_than_one_run() {
         let options = CompactionOptions { landing_batch: batch, ..options() };
         let keep = Planner::new(version(vec![range.clone()]), options).pick(true).expect("due");
         let numbers: Vec<_> = keep.slices().map(|(_, slice)| slice.number().0).collect();
-        assert_eq!((keep.mode(), numbers), (IngestMode::Keep, vec![16, 15, 14]), "{batch}");
+        assert_eq!((keep.mode(), numbers), (LandingMode::Keep, vec![16, 15, 14]), "{batch}");
     }
 }
 
@@ -468,7 +468,7 @@ fn a_keep_leaves_what_was_merged_before_until_as_much_has_come() {
         range.layers = range.layers.with(Place::Landing(1, 0), of(newest));
         let mut planner = Planner::new(version(vec![range]), options.clone());
         let keep = planner.pick(true).expect("due");
-        assert_eq!((keep.mode(), keep.slices().count()), (IngestMode::Keep, want), "{newest}");
+        assert_eq!((keep.mode(), keep.slices().count()), (LandingMode::Keep, want), "{newest}");
     }
 }
 
@@ -530,7 +530,7 @@ fn tombstones_that_are_old_make_landings_drain() {
     planner.now_ms += 1;
     let job = planner.pick(true).expect("it is old");
     let numbers = |job: &Job| job.slices().map(|(_, s)| s.number().0).collect::<Vec<_>>();
-    assert_eq!((job.mode(), numbers(&job)), (IngestMode::Drain, vec![12, 2]));
+    assert_eq!((job.mode(), numbers(&job)), (LandingMode::Drain, vec![12, 2]));
     // In L1, over tables in the landing of L2.
     let mut second = range(1, b"", None, b"m");
     second.layers = second.layers.with(Place::Main(1), vec![dead(9, b"a", b"c")]);
@@ -539,7 +539,7 @@ fn tombstones_that_are_old_make_landings_drain() {
     second.layers = second.layers.with(Place::Main(2), vec![slice(1, b"a", b"d", 100 * MIB)]);
     planner.version = version(vec![second]);
     let job = planner.pick(true).expect("it is old");
-    assert_eq!((job.mode(), numbers(&job)), (IngestMode::Drain, vec![5, 1]));
+    assert_eq!((job.mode(), numbers(&job)), (LandingMode::Drain, vec![5, 1]));
 }
 
 /// Goal: while a job holds a part of L0, the rest of L0 still lands. Tables over that part wait.
@@ -560,8 +560,10 @@ fn t000_11_l0_lands_beside_a_job_that_has_another_part_of_it() {
     range.layers = range.layers.with(Place::Main(1), main);
     let options = CompactionOptions { l0_trigger: 1, ..options() };
     let mut planner = Planner::new(version(vec![range]), options);
-    let order = Order::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::prefix(b"b"));
-    let Step::Job(job) = order.step(&planner.version, &planner.claims) else { panic!("free") };
+    let order = ManualCompaction::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::prefix(b"b"));
+    let ManualStep::Job(job) = order.step(&planner.version, &planner.claims) else {
+        panic!("free")
+    };
     let numbers = |job: &Job| job.slices().map(|(_, s)| s.number().0).collect::<Vec<_>>();
     assert_eq!(numbers(&job), [24, 22, 21, 1]);
     let running = planner.claims.claim(*job);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::compact::{
-    Agenda, ClaimedJob, Claims, IngestMode, JobTask, Rounds, pick, quiet_since_ms,
+    Agenda, ClaimedJob, Claims, JobTask, LandingMode, Rounds, pick, quiet_since_ms,
 };
 use crate::key::Span;
 use crate::version::testing::{slice, slice_at};
@@ -163,7 +163,7 @@ fn what_a_rest_takes_grows_with_what_it_rewrites() {
     let takes = |of: &dyn Fn(&mut RangeVersion)| {
         let mut range = waiting(1, b"", None);
         of(&mut range);
-        takes_ms(&range, &options())
+        quiet_needed_ms(&range, &options())
     };
     let only = |places: &'static [Place]| {
         takes(&move |range: &mut RangeVersion| {
@@ -188,7 +188,7 @@ fn what_a_rest_takes_grows_with_what_it_rewrites() {
         CompactionOptions { rest_after_ms: u64::MAX, ..options() },
         CompactionOptions { landing_runs_max: 0, ..options() },
     ] {
-        assert_eq!(takes_ms(&waiting(1, b"", None), &off), None);
+        assert_eq!(quiet_needed_ms(&waiting(1, b"", None), &off), None);
     }
 }
 
@@ -240,7 +240,7 @@ fn what_is_written_or_flushed_puts_a_rest_off_and_ends_it() {
     assert!(planner.claim().is_none(), "who comes back finds nothing in the way");
     planner.sleep();
     let drain = planner.claim().expect("it rests again");
-    assert_eq!((drain.mode(), drain.why.choice), (IngestMode::Drain, Choice::Rest));
+    assert_eq!((drain.mode(), drain.why.choice), (LandingMode::Drain, Choice::Rest));
     planner.install(drain);
     while let Some(job) = planner.claim() {
         planner.install(job);
@@ -251,7 +251,7 @@ fn what_is_written_or_flushed_puts_a_rest_off_and_ends_it() {
     range.layers = range.layers.with(Place::L0, vec![slice(195, b"a", b"b", MIB)]);
     planner.version = version(vec![range]);
     assert!(planner.claim().is_none());
-    assert_eq!(planner.sleeps(), takes_ms(&planner.version.ranges()[0], &planner.options));
+    assert_eq!(planner.sleeps(), quiet_needed_ms(&planner.version.ranges()[0], &planner.options));
     planner.sleep();
     assert!(planner.claim().is_some(), "it rests");
 }
@@ -327,8 +327,8 @@ fn what_cannot_be_merged_keeps_nothing_below_it_from_resting() {
 #[test]
 fn a_range_rests_whatever_ranges_come_and_go_beside_it() {
     let mut planner = Planner::new(vec![waiting(1, b"", Some(b"m")), range(2, b"m", None)]);
-    let takes_ms = planner.sleeps().expect("it will rest");
-    let parts = takes_ms / 4 + 1;
+    let quiet_needed_ms = planner.sleeps().expect("it will rest");
+    let parts = quiet_needed_ms / 4 + 1;
     for round in 0..4 {
         planner.now_ms += parts;
         let mut ranges = vec![waiting(1, b"", Some(b"m"))];

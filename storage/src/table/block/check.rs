@@ -23,12 +23,12 @@ pub(crate) struct Bounds<'a> {
 
 /// A key in two parts: the prefix that it shares with its restart, and its own bytes.
 #[derive(Clone, Copy)]
-struct Parts<'a> {
+struct KeyParts<'a> {
     shared: &'a [u8],
     own: &'a [u8],
 }
 
-impl Parts<'_> {
+impl KeyParts<'_> {
     fn cmp(self, key: &[u8]) -> Ordering {
         let at = self.shared.len().min(key.len());
         self.shared.cmp(&key[..at]).then_with(|| self.own.cmp(&key[at..]))
@@ -41,7 +41,7 @@ impl Block {
     /// `bounds`. INVARIANT(blocks-keep-their-rules).
     pub(crate) fn check(&self, bounds: &Bounds<'_>) -> Result<(), Broken> {
         let mut restart: &[u8] = &[];
-        let mut last = Parts { shared: &[], own: &[] };
+        let mut last = KeyParts { shared: &[], own: &[] };
         let mut at = self.offset(0).ok_or(Broken("block is too short"))?;
         for index in 0..self.count() {
             let slot = self.slot_at(at, index)?;
@@ -58,7 +58,7 @@ impl Block {
                     return Err(Broken("a key is empty"));
                 }
                 restart = own;
-                last = Parts { shared: own, own: &[] };
+                last = KeyParts { shared: own, own: &[] };
             } else {
                 let shared = restart.get(..slot.shared as usize);
                 let shared = shared.ok_or(Broken("entry shares more than its restart has"))?;
@@ -77,7 +77,7 @@ impl Block {
                 if !leaves_upwards || !ascends {
                     return Err(Broken("keys do not ascend"));
                 }
-                last = Parts { shared, own };
+                last = KeyParts { shared, own };
             }
             if index == 0 {
                 if bounds.first.is_some_and(|first| own != first) {
