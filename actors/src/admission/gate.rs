@@ -188,8 +188,8 @@ impl Admit {
         Self { asking: None, charges, global, bytes }
     }
 
-    /// The position among the charges of the range whose account this future waits for. `None` while
-    /// it waits for the global account, or not at all.
+    /// The position among the charges of the range whose account this future waits for. `None`
+    /// while it waits for the global account, or not at all.
     pub fn waiting_range(&self) -> Option<usize> {
         self.asking.as_ref().map(|(at, _)| *at).filter(|at| *at < self.charges.len())
     }

@@ -50,8 +50,8 @@ impl Version {
     /// - Pieces that overlap each other go to the landing in front of that level.
     /// - A piece outside the spans goes to L0.
     ///
-    /// The new entries get the sequence number of the change, which is `SliceMeta::SEQNO_PENDING` until
-    /// it is known. Blocks on the disk: it reads the tables that it cuts.
+    /// The new entries get the sequence number of the change, which is `SliceMeta::SEQNO_PENDING`
+    /// until it is known. Blocks on the disk: it reads the tables that it cuts.
     ///
     /// # Errors
     /// As `Slice::cut`; `Invalid` if a keyspace does not exist.
