@@ -1,12 +1,12 @@
 use super::poll_once;
 use loom::thread;
-use sluicedb_actors::admission::gate::{Admit, Claim, Gate};
+use sluicedb_actors::admission::gate::{Admit, Charge, Gate};
 use sluicedb_kernel::semaphore::Semaphore;
 use sluicedb_kernel::sync::block_on;
 
 fn admit(gate: &Gate, local: &Semaphore, bytes: u64) -> Admit {
     let account = local.clone();
-    gate.admit_many(vec![Claim { range: 0, account, bytes, local_bytes: bytes }])
+    gate.admit_many(vec![Charge { range: 0, account, bytes, local_bytes: bytes }])
 }
 
 /// Two ranges, and a global account with room for only one of them: both are admitted in turn.
@@ -81,16 +81,16 @@ fn batches_over_two_ranges_take_turns() {
     loom::model(|| {
         let gate = Gate::new(Semaphore::new(4));
         let (low, high) = (Semaphore::new(1), Semaphore::new(1));
-        let claims = move || {
-            let claim = |range, account: &Semaphore| {
+        let charges = move || {
+            let charge = |range, account: &Semaphore| {
                 let account = account.clone();
-                Claim { range, account, bytes: 1, local_bytes: 1 }
+                Charge { range, account, bytes: 1, local_bytes: 1 }
             };
-            vec![claim(1, &low), claim(2, &high)]
+            vec![charge(1, &low), charge(2, &high)]
         };
-        let (other, theirs) = (gate.clone(), claims());
+        let (other, theirs) = (gate.clone(), charges());
         let writer = thread::spawn(move || drop(block_on(other.admit_many(theirs)).unwrap()));
-        drop(block_on(gate.admit_many(claims())).unwrap());
+        drop(block_on(gate.admit_many(charges())).unwrap());
         writer.join().unwrap();
         assert_eq!(gate.global().used(), 0);
     });
