@@ -11,7 +11,11 @@
 
 #![allow(clippy::print_stderr, reason = "the bars are printed after criterion's own report")]
 
+#[allow(dead_code, unreachable_pub, reason = "shared by benchmarks")]
+mod kit;
+
 use criterion::{Criterion, Throughput};
+use kit::key;
 use sluicedb::{Compression, Db, Durability, Options, WriteOptions};
 use sluicedb_storage::key::{Kind, Seqno};
 use sluicedb_storage::memtable::{ChunkPool, MemtableOptions, MemtableWriter, memtable_with};
@@ -30,16 +34,6 @@ const NOTED_MIN: u64 = 100_000;
 const IDLE_ENTRIES: u64 = 200_000;
 /// A bare memtable is replaced at this size, as the engine does.
 const MEMTABLE_ENTRIES: u64 = 300_000;
-
-/// Spread over the key space, the same in every run.
-fn key(index: u64) -> [u8; 16] {
-    let mut bits = index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    bits = (bits ^ (bits >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&(bits ^ (bits >> 29)).to_be_bytes());
-    key[8..].copy_from_slice(&index.to_le_bytes());
-    key
-}
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark has to look at the clock")]
 fn now() -> Instant {

@@ -13,8 +13,12 @@
 
 #![allow(clippy::print_stdout, reason = "the script reads the number of operations")]
 
+#[allow(dead_code, unreachable_pub, reason = "shared by benchmarks")]
+mod kit;
+
 use futures::TryStreamExt;
 use futures::executor::block_on;
+use kit::key;
 use sluicedb::{Db, Durability, Options, WriteBatch};
 use std::hint::black_box;
 use std::path::Path;
@@ -26,16 +30,6 @@ const OPERATIONS: u64 = 10_000;
 const PER_BATCH: u64 = 100;
 const PER_SCAN: u64 = 100;
 const VALUE: [u8; 100] = [7; 100];
-
-/// Spread over the key space, the same in every run.
-fn key(index: u64) -> [u8; 16] {
-    let mut bits = index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    bits = (bits ^ (bits >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&(bits ^ (bits >> 29)).to_be_bytes());
-    key[8..].copy_from_slice(&index.to_le_bytes());
-    key
-}
 
 fn open(dir: &Path) -> Db {
     let mut options = Options::default();

@@ -10,8 +10,12 @@
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 #![allow(missing_docs, reason = "not a library")]
 
+#[allow(dead_code, unreachable_pub, reason = "shared by benchmarks")]
+mod kit;
+
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use crossbeam_skiplist::SkipMap;
+use kit::mixed;
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::iter::Cursor;
 use sluicedb_storage::key::{Kind, Seqno};
@@ -32,14 +36,6 @@ const FLOOR: f64 = 4.0;
 /// Entries of a table; few in `--test` mode, which only asks whether everything runs.
 fn entries() -> usize {
     if std::env::args().any(|argument| argument == "--test") { 5_000 } else { 500_000 }
-}
-
-/// splitmix64: the same numbers in every run.
-fn mixed(number: u64) -> u64 {
-    let mut word = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    word ^ (word >> 31)
 }
 
 type Key = [u8; 16];

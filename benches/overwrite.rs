@@ -17,6 +17,10 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark has to look at the clock")]
 
+#[allow(dead_code, unreachable_pub, reason = "shared by benchmarks")]
+mod kit;
+
+use kit::mixed;
 use sluicedb::{Db, Durability, Options};
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::key::{Kind, Seqno};
@@ -30,12 +34,6 @@ use std::time::{Duration, Instant};
 const KEYS: usize = 1_000_000;
 /// The same steps are timed so often; the fastest counts.
 const STEP_RUNS: usize = 4;
-
-fn mixed(number: u64) -> u64 {
-    let mut bits = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits ^ (bits >> 31)
-}
 
 /// Ranks drawn by Zipf's law with exponent 0.99, as YCSB does (Cooper et al., SoCC 2010), by
 /// inverting the sums; key number = mixed rank, so that hot keys are spread.

@@ -4,12 +4,16 @@
 //! * `flat`: a million entries in one level, all in the block cache.
 //! * `levels`: two million as puts left them, in several runs.
 //!
-//! Each is taken in chunks, lent entry by entry, and as a stream; by one task, and by 16 tasks on
+//! Each is taken in batches, lent entry by entry, and as a stream; by one task, and by 16 tasks on
 //! two workers. Figures are entries per second. Keys are 16 random bytes, values 100 bytes.
+
+#[allow(dead_code, unreachable_pub, reason = "shared by benchmarks")]
+mod kit;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use futures::TryStreamExt;
+use kit::key;
 use sluicedb::{Compression, Db, Durability, Options, Scan};
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -30,16 +34,6 @@ enum Taken {
 
 const WAYS: [(&str, Taken); 3] =
     [("chunks", Taken::Chunks), ("lent", Taken::Lent), ("stream", Taken::Stream)];
-
-/// Spread over the key space, the same in every run.
-fn key(index: u64) -> [u8; 16] {
-    let mut bits = index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    bits = (bits ^ (bits >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&(bits ^ (bits >> 29)).to_be_bytes());
-    key[8..].copy_from_slice(&index.to_le_bytes());
-    key
-}
 
 /// Numbers below `entries`, the same in every run.
 fn random(seed: u64, entries: u64) -> impl FnMut() -> u64 {

@@ -7,6 +7,12 @@ pub fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// The number below `n`, which is not 0, that these random bits stand for. The bias of at most
+/// `n / 2^64` does not matter here.
+pub fn scale(bits: u64, n: u64) -> u64 {
+    ((u128::from(bits) * u128::from(n)) >> 64) as u64
+}
+
 /// A generator; cheap, seedable, not for secrets.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -23,14 +29,9 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number below `n`, which is not 0. The bias of at most `n / 2^64` does not matter here.
+    /// A number below `n`, which is not 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
-    }
-
-    /// A number in `[0, 1)`.
-    pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        scale(self.next(), n)
     }
 
     /// Fills `out`.
@@ -62,9 +63,9 @@ impl Zipf {
         Self { n, theta, alpha: 1.0 / (1.0 - theta), zeta, eta }
     }
 
-    /// A rank below `n`.
-    pub fn sample(&self, random: &mut Random) -> u64 {
-        let u = random.unit();
+    /// The rank below `n` that these random bits stand for.
+    pub fn rank(&self, bits: u64) -> u64 {
+        let u = (bits >> 11) as f64 / (1_u64 << 53) as f64;
         let uz = u * self.zeta;
         if uz < 1.0 {
             return 0;
@@ -96,7 +97,7 @@ mod tests {
         let mut random = Random::new(3);
         for n in 1..=3 {
             let zipf = Zipf::new(n, 0.99);
-            assert!((0..10_000).all(|_| zipf.sample(&mut random) < n), "seed 3, {n} ranks");
+            assert!((0..10_000).all(|_| zipf.rank(random.next()) < n), "seed 3, {n} ranks");
         }
     }
 
@@ -106,7 +107,7 @@ mod tests {
         let mut random = Random::new(2);
         let mut hits = vec![0_u32; 1000];
         for _ in 0..100_000 {
-            hits[zipf.sample(&mut random) as usize] += 1;
+            hits[zipf.rank(random.next()) as usize] += 1;
         }
         assert!(hits[0] > 10_000 && hits[0] > 8 * hits[20], "seed 2: {:?}", &hits[..21]);
         assert!(hits[900..].iter().sum::<u32>() > 0, "seed 2");

@@ -91,7 +91,7 @@ impl Plan {
 
     fn existing_id(&self, random: &mut Random) -> u64 {
         match (&self.zipf, self.args.order) {
-            (Some(zipf), _) => zipf.sample(random),
+            (Some(zipf), _) => zipf.rank(random.next()),
             (None, Order::Sequential) => {
                 self.next_id.fetch_add(1, Ordering::Relaxed) % self.args.entries
             }
