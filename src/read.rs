@@ -7,11 +7,11 @@ use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use sluicedb_storage::Error as StorageError;
-use sluicedb_storage::key::Span;
+use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::points::Holder;
 use sluicedb_storage::table::ReadTier;
-use sluicedb_storage::view::View;
+use sluicedb_storage::view::{Exists, LastSeqno, Value, ValueLen, View, Want};
 
 impl Db {
     /// The value of `key`, or `None`.
@@ -38,19 +38,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        tokio::task::coop::consume_budget().await;
-        let key = key.as_ref();
-        match self.engine().get(self.keyspace_id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => {
-                let reader = self.reader(Holder::Lookup);
-                reader.look_up_cold(key, View::get, Option::is_some).await
-            }
-            result => {
-                let value = result?;
-                self.cold().counts().looked_up(value.is_some());
-                Ok(value)
-            }
-        }
+        self.look_up::<Value>(key.as_ref()).await
     }
 
     /// Does `key` have a value? As [`get`](Self::get), without copying the value.
@@ -71,19 +59,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        tokio::task::coop::consume_budget().await;
-        let key = key.as_ref();
-        match self.engine().contains_key(self.keyspace_id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => {
-                let reader = self.reader(Holder::Lookup);
-                reader.look_up_cold(key, View::contains_key, |found| *found).await
-            }
-            result => {
-                let is_found = result?;
-                self.cold().counts().looked_up(is_found);
-                Ok(is_found)
-            }
-        }
+        self.look_up::<Exists>(key.as_ref()).await
     }
 
     /// The values of `keys`, in their order and all at one instant. Values in memory are read at
@@ -131,8 +107,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        tokio::task::coop::consume_budget().await;
-        self.reader(Holder::Lookup).value_len(key.as_ref()).await
+        self.look_up::<ValueLen>(key.as_ref()).await
     }
 
     /// The sequence number of the last write of `key`: the one that [`put`](Self::put) or
@@ -163,8 +138,8 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        tokio::task::coop::consume_budget().await;
-        self.reader(Holder::Lookup).last_seqno(key.as_ref()).await
+        let seqno = self.look_up::<LastSeqno>(key.as_ref()).await?;
+        Ok(seqno.map(|Seqno(number)| number))
     }
 
     /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.
@@ -291,6 +266,19 @@ impl Db {
     /// ```
     pub fn snapshot_labelled(&self, label: impl AsRef<str>) -> Snapshot {
         Snapshot::new(self.reader_of(self.engine().labelled_view(label.as_ref())))
+    }
+
+    /// What `W` wants to know of `key`. In memory it is looked up at the newest instant, which pins
+    /// nothing; only a lookup that has to wait pins a view.
+    #[inline]
+    async fn look_up<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
+        tokio::task::coop::consume_budget().await;
+        match self.engine().look_up::<W>(self.keyspace_id(), key, ReadTier::Memory) {
+            Err(StorageError::WouldBlock) => {
+                self.reader(Holder::Lookup).look_up_cold::<W>(key).await
+            }
+            read => self.cold().counted::<W>(read),
+        }
     }
 
     pub(crate) fn reader(&self, holder: Holder) -> Reader {

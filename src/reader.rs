@@ -6,11 +6,10 @@ use bytes::Bytes;
 use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::runtime::pool::Pool;
 use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
-use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::vfs::LockGuard;
-use sluicedb_storage::view::{OwnWrites, View};
+use sluicedb_storage::view::{OwnWrites, Value, View, Want};
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
 
@@ -35,7 +34,6 @@ impl Cold {
     }
 
     /// How much was read since the database was opened.
-    #[inline]
     pub(crate) fn counts(&self) -> &ReadCounts {
         &self.0.counts
     }
@@ -43,6 +41,12 @@ impl Cold {
     /// The result of a finished read. A damaged table is reported, whoever met it.
     pub(crate) fn told<T>(&self, read: StorageResult<T>) -> Result<T> {
         Ok(read.inspect_err(|error| self.0.damage.note_read(error))?)
+    }
+
+    /// As `told`, of a lookup, which counts.
+    #[inline]
+    pub(crate) fn counted<W: Want>(&self, read: StorageResult<W::Answer>) -> Result<W::Answer> {
+        self.told(read).inspect(|answer| self.0.counts.looked_up(W::is_found(answer)))
     }
 
     pub(crate) async fn on_read_thread<T: Send + 'static>(
@@ -97,51 +101,27 @@ impl Reader {
         &self.view
     }
 
-    pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        self.look_up(key, View::get, Option::is_some).await
-    }
-
-    pub(crate) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
-        self.look_up(key, View::contains_key, |found| *found).await
-    }
-
-    pub(crate) async fn value_len(&self, key: &[u8]) -> Result<Option<u64>> {
-        self.look_up(key, View::value_len, Option::is_some).await
-    }
-
-    pub(crate) async fn last_seqno(&self, key: &[u8]) -> Result<Option<u64>> {
-        let found = self.look_up(key, View::last_seqno, Option::is_some).await?;
-        Ok(found.map(|Seqno(number)| number))
-    }
-
-    /// What `read` finds of `key`: at once if it is in memory, otherwise on a read thread.
-    async fn look_up<T: Send + 'static>(
-        &self,
-        key: &[u8],
-        read: impl Fn(&View, KeyspaceId, &[u8], ReadTier) -> StorageResult<T> + Send + 'static,
-        is_found: impl FnOnce(&T) -> bool,
-    ) -> Result<T> {
-        match read(&self.view, self.keyspace.id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => self.look_up_cold(key, read, is_found).await,
-            read => self.counted(read, is_found),
+    /// What `W` wants to know of `key`: at once if it is in memory, otherwise from a read thread.
+    pub(crate) async fn look_up<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
+        match self.view.look_up::<W>(self.keyspace.id(), key, ReadTier::Memory) {
+            Err(StorageError::WouldBlock) => self.look_up_cold::<W>(key).await,
+            read => self.cold.counted::<W>(read),
         }
     }
 
     /// As `look_up`, of a key whose block is known not to be in memory.
-    pub(crate) async fn look_up_cold<T: Send + 'static>(
-        &self,
-        key: &[u8],
-        read: impl Fn(&View, KeyspaceId, &[u8], ReadTier) -> StorageResult<T> + Send + 'static,
-        is_found: impl FnOnce(&T) -> bool,
-    ) -> Result<T> {
-        let (view, keyspace) = (self.view.clone(), self.keyspace.id());
-        let key = Bytes::copy_from_slice(key);
-        let read = move || read(&view, keyspace, &key, ReadTier::Disk);
-        self.counted(self.cold.on_read_thread(read).await?, is_found)
+    pub(crate) async fn look_up_cold<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
+        self.cold.counted::<W>(self.on_disk::<W>(self.keyspace.id(), key).await?)
     }
 
-    fn counted<T>(&self, read: StorageResult<T>, is_found: impl FnOnce(&T) -> bool) -> Result<T> {
-        self.cold.told(read).inspect(|found| self.cold.counts().looked_up(is_found(found)))
+    async fn on_disk<W: Want>(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+    ) -> Result<StorageResult<W::Answer>> {
+        let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
+        let read = move || view.look_up::<W>(keyspace, &key, ReadTier::Disk);
+        self.cold.on_read_thread(read).await
     }
 
     /// These keys, in the keyspace of this reader.
@@ -162,30 +142,19 @@ impl Reader {
         let mut values = Vec::with_capacity(keys.len());
         let mut cold = Vec::new();
         for (index, (keyspace, key)) in keys.enumerate() {
-            match self.view.get(keyspace, key, ReadTier::Memory) {
-                Ok(value) => {
-                    self.cold.counts().looked_up(value.is_some());
-                    values.push(value);
-                }
+            match self.view.look_up::<Value>(keyspace, key, ReadTier::Memory) {
                 Err(StorageError::WouldBlock) => {
                     values.push(None);
-                    let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
-                    cold.push(async move {
-                        let read = move || view.get(keyspace, &key, ReadTier::Disk);
-                        let read = self.cold.on_read_thread(read);
-                        read.await.map(|value| (index, value))
-                    });
+                    cold.push(async move { (index, self.on_disk::<Value>(keyspace, key).await) });
                 }
-                failed => return self.cold.told(failed.map(|_| Vec::new())),
+                read => values.push(self.cold.counted::<Value>(read)?),
             }
             if index % COOPERATE_EVERY == COOPERATE_EVERY - 1 {
                 tokio::task::coop::consume_budget().await;
             }
         }
-        for read in futures::future::join_all(cold).await {
-            let (index, value) = read?;
-            values[index] = self.cold.told(value)?;
-            self.cold.counts().looked_up(values[index].is_some());
+        for (index, read) in futures::future::join_all(cold).await {
+            values[index] = self.cold.counted::<Value>(read?)?;
         }
         Ok(values)
     }

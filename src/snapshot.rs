@@ -9,6 +9,7 @@ use bytes::Bytes;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::limits::VALUE_BYTES_CAP;
+use sluicedb_storage::view::{Exists, LastSeqno, Value, ValueLen};
 
 /// One instant of the database. Later writes, flushes and compactions do not change what it shows.
 ///
@@ -98,7 +99,7 @@ impl Snapshot {
     /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         tokio::task::coop::consume_budget().await;
-        self.reader.get(key.as_ref()).await
+        self.reader.look_up::<Value>(key.as_ref()).await
     }
 
     /// Does `key` have a value at this instant?
@@ -122,7 +123,7 @@ impl Snapshot {
     /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         tokio::task::coop::consume_budget().await;
-        self.reader.contains_key(key.as_ref()).await
+        self.reader.look_up::<Exists>(key.as_ref()).await
     }
 
     /// The values of `keys`, in their order: see [`Db::multi_get`](crate::Db::multi_get).
@@ -169,7 +170,7 @@ impl Snapshot {
     /// ```
     pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
         tokio::task::coop::consume_budget().await;
-        self.reader.value_len(key.as_ref()).await
+        self.reader.look_up::<ValueLen>(key.as_ref()).await
     }
 
     /// The sequence number of the last write of `key` that this snapshot shows: see
@@ -195,7 +196,8 @@ impl Snapshot {
     /// ```
     pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
         tokio::task::coop::consume_budget().await;
-        self.reader.last_seqno(key.as_ref()).await
+        let seqno = self.reader.look_up::<LastSeqno>(key.as_ref()).await?;
+        Ok(seqno.map(|Seqno(number)| number))
     }
 
     /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.

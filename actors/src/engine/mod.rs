@@ -28,7 +28,6 @@ use crate::runtime::{Environment, Runtime, Turns};
 use crate::version_manager::Files;
 use crate::version_manager::message::{Change, VersionMessage};
 use crate::write::WritePath;
-use bytes::Bytes;
 use close::{Closer, DirectoryLock};
 pub use counters::Counters;
 use futures::future::{Either, select};
@@ -47,7 +46,7 @@ use sluicedb_storage::recover::RecoveryReport;
 use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::version::{KeyspaceOptions, TableCache};
 use sluicedb_storage::vfs::Vfs;
-use sluicedb_storage::view::{self, ReadAt, View};
+use sluicedb_storage::view::{self, ReadAt, View, Want};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -141,40 +140,23 @@ impl Engine {
         &self.write_path
     }
 
-    /// The newest visible value of `key` in `keyspace`. Costs one load of the superversion and one
-    /// of `visible`. Uses no mailbox.
+    /// What `W` wants to know of `key` in `keyspace`, as of now. Costs one load of the superversion
+    /// and one of `visible`. Uses no mailbox.
     ///
     /// # Errors
     /// `WouldBlock` with `ReadTier::Memory` if a cold block is needed; `Corrupt` and `Io`;
     /// `Invalid` if there is no such keyspace.
     #[inline]
-    pub fn get(
+    pub fn look_up<W: Want>(
         &self,
         keyspace: KeyspaceId,
         key: &[u8],
         tier: ReadTier,
-    ) -> StorageResult<Option<Bytes>> {
+    ) -> StorageResult<W::Answer> {
         let superversion = self.parts.topology.superversion.load();
         let range = superversion.route(keyspace, key).ok_or_else(no_keyspace)?;
-        view::get(range, superversion.born, key, &self.now(), tier)
+        view::look_up::<W, _, _>(range, superversion.born, key, &self.now(), tier)
             .inspect_err(|error| self.parts.failures.damage.note_read(error))
-    }
-
-    /// Has `key` a value? As `get`, without copying it.
-    ///
-    /// # Errors
-    /// As `get`.
-    #[inline]
-    pub fn contains_key(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        tier: ReadTier,
-    ) -> StorageResult<bool> {
-        let superversion = self.parts.topology.superversion.load();
-        let range = superversion.route(keyspace, key).ok_or_else(no_keyspace)?;
-        let found = view::contains_key(range, superversion.born, key, &self.now(), tier);
-        found.inspect_err(|error| self.parts.failures.damage.note_read(error))
     }
 
     /// The read point of a lookup. It is asked for after the superversion was loaded, so whatever

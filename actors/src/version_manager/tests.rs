@@ -23,6 +23,7 @@ use sluicedb_storage::table::{BlockCache, ReadTier, TableOptions};
 use sluicedb_storage::version::{NewRange, RangeId, Shards, TableLimits, VersionEdit};
 use sluicedb_storage::vfs::fault::ENOSPC;
 use sluicedb_storage::vfs::{Fault, FaultVfs, MemVfs, OperationKind, Vfs};
+use sluicedb_storage::view::Value;
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -123,8 +124,9 @@ fn t002_10_a_flush_under_way_is_cut_where_its_range_has_parted() {
         let slices = || now.ranges.iter().flat_map(|range| range.stable.layers.slices());
         assert!(slices().count() > 1 && slices().all(|(_, slice)| slice.part.is_some()));
         for n in 0..100 {
-            let value =
-                engine.get(KeyspaceId::DEFAULT, &[n, n], ReadTier::Disk).expect("the disk works");
+            let value = engine
+                .look_up::<Value>(KeyspaceId::DEFAULT, &[n, n], ReadTier::Disk)
+                .expect("the disk works");
             assert_eq!(value.as_deref(), Some(&b"value"[..]), "{n}");
         }
         assert_eq!(engine.parts.accounts.global.used(), 0, "each charge is given back once");
@@ -193,7 +195,9 @@ fn prepared_for_what_is_what_a_flush_brings_meanwhile_is_cut_out_too() {
     assert!(follow(&runtime, &[], &mut excise).is_ready());
     for n in 0..3 {
         assert_eq!(
-            engine.get(KeyspaceId::DEFAULT, &[0, n], ReadTier::Disk).expect("the disk works"),
+            engine
+                .look_up::<Value>(KeyspaceId::DEFAULT, &[0, n], ReadTier::Disk)
+                .expect("the disk works"),
             None,
             "{n}"
         );
@@ -335,7 +339,7 @@ fn born_is_applied_what_came_is_read_before_the_write_in_front_of_it_is_visible(
             }
             *read.borrow_mut() = Some((0, Ok(None)));
             runtime.run_all_but(&[FLUSH]);
-            let found = engine.get(KeyspaceId::DEFAULT, &[0, 0], ReadTier::Disk);
+            let found = engine.look_up::<Value>(KeyspaceId::DEFAULT, &[0, 0], ReadTier::Disk);
             *read.borrow_mut() = Some((engine.superversion().number, found));
         }
     };

@@ -20,6 +20,7 @@ use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::vfs::MemVfs;
+use sluicedb_storage::view::Value;
 use std::fmt;
 use std::future::Future;
 use std::future::poll_fn;
@@ -279,8 +280,11 @@ fn a_commit_that_meets_a_change_on_its_way_is_routed_again() {
     assert_eq!(engine.counters().log.routed_again.get(), 1);
     let after = engine.superversion();
     for byte in 0..4 {
-        let value =
-            engine.get(KeyspaceId::DEFAULT, &[byte, 1], sluicedb_storage::table::ReadTier::Disk);
+        let value = engine.look_up::<Value>(
+            KeyspaceId::DEFAULT,
+            &[byte, 1],
+            sluicedb_storage::table::ReadTier::Disk,
+        );
         assert_eq!(value.expect("nothing is damaged").as_deref(), Some(&b"value"[..]));
         let (old, new) = (&before.ranges[usize::from(byte)], &after.ranges[usize::from(byte)]);
         assert_eq!((old.active.entries(), new.active.entries()), (0, 1), "range {byte}");

@@ -23,10 +23,12 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod want;
 mod whole;
 
 pub use batch::{ScanBatch, ScanBatchBuilder};
-pub use get::{ReadAt, contains_key, get, last_seqno, value_len};
+pub use get::{ReadAt, look_up};
+pub use want::{Exists, LastSeqno, Value, ValueLen, Want};
 
 pub use cut_out::CutOut;
 pub use memtable_slice::{MemtableSlice, MemtableSliceCursor};
@@ -41,7 +43,6 @@ use crate::memtable::Memtable;
 use crate::points::ReadPoint;
 use crate::table::ReadTier;
 use crate::version::{Keyspaces, ObsoleteFiles, RangeId, RangeVersion, Run, Version, route_index};
-use bytes::Bytes;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -299,57 +300,21 @@ impl View {
         ReadAt::Held(self.upto)
     }
 
-    /// The value of `key` of `keyspace`. See `get`.
-    pub fn get(&self, keyspace: KeyspaceId, key: &[u8], tier: ReadTier) -> Result<Option<Bytes>> {
-        if let Some(own) = self.own(keyspace, key) {
-            return Ok(own.value().cloned());
-        }
-        let Some(range) = self.route(keyspace, key)? else { return Ok(None) };
-        get(range, self.superversion.born, key, &self.read_at(), tier)
-    }
-
-    /// Has `key` of `keyspace` a value? See `contains_key`.
-    pub fn contains_key(&self, keyspace: KeyspaceId, key: &[u8], tier: ReadTier) -> Result<bool> {
-        if let Some(own) = self.own(keyspace, key) {
-            return Ok(own.value().is_some());
-        }
-        let Some(range) = self.route(keyspace, key)? else { return Ok(false) };
-        contains_key(range, self.superversion.born, key, &self.read_at(), tier)
-    }
-
-    /// The length of the value of `key` of `keyspace`. See `value_len`.
+    /// What `W` wants to know of `key` of `keyspace`.
     ///
     /// # Errors
-    /// As `get`.
-    pub fn value_len(
+    /// As [`look_up`]; `Invalid` if the keyspace was dropped.
+    pub fn look_up<W: Want>(
         &self,
         keyspace: KeyspaceId,
         key: &[u8],
         tier: ReadTier,
-    ) -> Result<Option<u64>> {
+    ) -> Result<W::Answer> {
         if let Some(own) = self.own(keyspace, key) {
-            return Ok(own.value().map(|value| value.len() as u64));
+            return Ok(W::of_own(own.value()));
         }
-        let Some(range) = self.route(keyspace, key)? else { return Ok(None) };
-        value_len(range, self.superversion.born, key, &self.read_at(), tier)
-    }
-
-    /// The sequence number of the last write of `key` of `keyspace`, while it has a value. See
-    /// `last_seqno`. Writes that lie over the view have no number yet.
-    ///
-    /// # Errors
-    /// As `get`.
-    pub fn last_seqno(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        tier: ReadTier,
-    ) -> Result<Option<Seqno>> {
-        if self.own(keyspace, key).is_some() {
-            return Ok(None);
-        }
-        let Some(range) = self.route(keyspace, key)? else { return Ok(None) };
-        last_seqno(range, self.superversion.born, key, &self.read_at(), tier)
+        let Some(range) = self.route(keyspace, key)? else { return Ok(W::Answer::default()) };
+        look_up::<W, _, _>(range, self.superversion.born, key, &self.read_at(), tier)
     }
 
     /// A walk over the entries of a span.

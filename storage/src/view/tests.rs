@@ -25,6 +25,7 @@ use crate::version::{
 };
 use crate::vfs::Vfs;
 use crate::vfs::mem::MemVfs;
+use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -370,10 +371,10 @@ fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: b
     for key in 0..KEYS {
         let key = key_of(key);
         let want = model.get(&key);
-        let got = view.get(KeyspaceId::DEFAULT, &key, ReadTier::Disk).unwrap();
+        let got = view.look_up::<Value>(KeyspaceId::DEFAULT, &key, ReadTier::Disk).unwrap();
         assert_eq!(got.as_deref(), want.map(|v| &v[..]), "get {key:?}");
         assert_eq!(
-            view.contains_key(KeyspaceId::DEFAULT, &key, ReadTier::Disk).unwrap(),
+            view.look_up::<Exists>(KeyspaceId::DEFAULT, &key, ReadTier::Disk).unwrap(),
             want.is_some()
         );
     }

@@ -162,7 +162,10 @@ fn t000_08_a_keep_does_not_part_what_landed_at_once() {
     toy.bring(vec![(Place::Main(2), main), at(5, upper), at(5, lower), at(6, newer)]);
     toy.seqno = Seqno(100);
     let read = |toy: &Toy| {
-        toy.view().get(KeyspaceId::DEFAULT, b"key10", ReadTier::Disk).unwrap().map(|v| v.len())
+        toy.view()
+            .look_up::<Value>(KeyspaceId::DEFAULT, b"key10", ReadTier::Disk)
+            .unwrap()
+            .map(|v| v.len())
     };
     assert_eq!(read(&toy), Some(8));
     assert!(toy.begin(), "a keep is due");
@@ -350,7 +353,10 @@ fn t000_09_what_lands_later_is_newer_whatever_its_sequence_numbers() {
     ]);
     toy.seqno = Seqno(100);
     let read = |toy: &Toy| {
-        toy.view().get(KeyspaceId::DEFAULT, b"key10", ReadTier::Disk).unwrap().map(|v| v.len())
+        toy.view()
+            .look_up::<Value>(KeyspaceId::DEFAULT, b"key10", ReadTier::Disk)
+            .unwrap()
+            .map(|v| v.len())
     };
     assert_eq!(read(&toy), Some(8));
     toy.until(Choice::Land);
