@@ -38,7 +38,11 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        self.look_up::<Value>(key.as_ref()).await
+        tokio::task::coop::consume_budget().await;
+        match self.look_up_now::<Value>(key.as_ref()) {
+            Some(answer) => answer,
+            None => self.look_up_cold::<Value>(key.as_ref()).await,
+        }
     }
 
     /// Does `key` have a value? As [`get`](Self::get), without copying the value.
@@ -59,7 +63,11 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.look_up::<Exists>(key.as_ref()).await
+        tokio::task::coop::consume_budget().await;
+        match self.look_up_now::<Exists>(key.as_ref()) {
+            Some(answer) => answer,
+            None => self.look_up_cold::<Exists>(key.as_ref()).await,
+        }
     }
 
     /// The values of `keys`, in their order and all at one instant. Values in memory are read at
@@ -107,7 +115,11 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        self.look_up::<ValueLen>(key.as_ref()).await
+        tokio::task::coop::consume_budget().await;
+        match self.look_up_now::<ValueLen>(key.as_ref()) {
+            Some(answer) => answer,
+            None => self.look_up_cold::<ValueLen>(key.as_ref()).await,
+        }
     }
 
     /// The sequence number of the last write of `key`: the one that [`put`](Self::put) or
@@ -138,8 +150,12 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        let seqno = self.look_up::<LastSeqno>(key.as_ref()).await?;
-        Ok(seqno.map(|Seqno(number)| number))
+        tokio::task::coop::consume_budget().await;
+        let seqno = match self.look_up_now::<LastSeqno>(key.as_ref()) {
+            Some(answer) => answer,
+            None => self.look_up_cold::<LastSeqno>(key.as_ref()).await,
+        };
+        Ok(seqno?.map(|Seqno(number)| number))
     }
 
     /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.
@@ -268,17 +284,19 @@ impl Db {
         Snapshot::new(self.reader_of(self.engine().labelled_view(label.as_ref())))
     }
 
-    /// What `W` wants to know of `key`. In memory it is looked up at the newest instant, which pins
-    /// nothing; only a lookup that has to wait pins a view.
+    /// What `W` wants to know of `key` now, which pins nothing; `None` if that needs the disk.
     #[inline]
-    async fn look_up<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
-        tokio::task::coop::consume_budget().await;
+    fn look_up_now<W: Want>(&self, key: &[u8]) -> Option<Result<W::Answer>> {
         match self.engine().look_up::<W>(self.keyspace_id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => {
-                self.reader(Holder::Lookup).look_up_cold::<W>(key).await
-            }
-            read => self.cold().counted::<W>(read),
+            Err(StorageError::WouldBlock) => None,
+            // The engine has taken note of damage.
+            read => Some(self.cold().counted::<W>(read.map_err(Into::into))),
         }
+    }
+
+    /// The same from the disk, at a view that is pinned meanwhile.
+    async fn look_up_cold<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
+        self.reader(Holder::Lookup).look_up_cold::<W>(key).await
     }
 
     pub(crate) fn reader(&self, holder: Holder) -> Reader {

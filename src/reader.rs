@@ -43,10 +43,10 @@ impl Cold {
         Ok(read.inspect_err(|error| self.0.damage.note_read(error))?)
     }
 
-    /// As `told`, of a lookup, which counts.
+    /// The result of a finished lookup, which counts.
     #[inline]
-    pub(crate) fn counted<W: Want>(&self, read: StorageResult<W::Answer>) -> Result<W::Answer> {
-        self.told(read).inspect(|answer| self.0.counts.looked_up(W::is_found(answer)))
+    pub(crate) fn counted<W: Want>(&self, read: Result<W::Answer>) -> Result<W::Answer> {
+        read.inspect(|answer| self.0.counts.looked_up(W::is_found(answer)))
     }
 
     pub(crate) async fn on_read_thread<T: Send + 'static>(
@@ -105,23 +105,19 @@ impl Reader {
     pub(crate) async fn look_up<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
         match self.view.look_up::<W>(self.keyspace.id(), key, ReadTier::Memory) {
             Err(StorageError::WouldBlock) => self.look_up_cold::<W>(key).await,
-            read => self.cold.counted::<W>(read),
+            read => self.cold.counted::<W>(self.cold.told(read)),
         }
     }
 
     /// As `look_up`, of a key whose block is known not to be in memory.
     pub(crate) async fn look_up_cold<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
-        self.cold.counted::<W>(self.on_disk::<W>(self.keyspace.id(), key).await?)
+        self.cold.counted::<W>(self.on_disk::<W>(self.keyspace.id(), key).await)
     }
 
-    async fn on_disk<W: Want>(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-    ) -> Result<StorageResult<W::Answer>> {
+    async fn on_disk<W: Want>(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<W::Answer> {
         let (view, key) = (self.view.clone(), Bytes::copy_from_slice(key));
         let read = move || view.look_up::<W>(keyspace, &key, ReadTier::Disk);
-        self.cold.on_read_thread(read).await
+        self.cold.told(self.cold.on_read_thread(read).await?)
     }
 
     /// These keys, in the keyspace of this reader.
@@ -147,14 +143,14 @@ impl Reader {
                     values.push(None);
                     cold.push(async move { (index, self.on_disk::<Value>(keyspace, key).await) });
                 }
-                read => values.push(self.cold.counted::<Value>(read)?),
+                read => values.push(self.cold.counted::<Value>(self.cold.told(read))?),
             }
             if index % COOPERATE_EVERY == COOPERATE_EVERY - 1 {
                 tokio::task::coop::consume_budget().await;
             }
         }
         for (index, read) in futures::future::join_all(cold).await {
-            values[index] = self.cold.counted::<Value>(read?)?;
+            values[index] = self.cold.counted::<Value>(read)?;
         }
         Ok(values)
     }
