@@ -18,45 +18,46 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// A batch ends after this many bytes or entries: the first one early, so that short scans are
-/// cheap, later ones larger. Where a limit says how long the scan is, the first one takes all of it
-/// if it can.
+/// A batch ends after so many bytes or entries. The first one is small, so that a short scan is
+/// cheap; later ones are larger. If a limit says how long the scan is, the first batch takes all of
+/// it if it can.
 const BATCH_BYTES_FIRST: usize = 4 << 10;
 const BATCH_BYTES_MAX: usize = 32 << 10;
 const BATCH_ENTRIES_MAX: usize = 1024;
-/// A read thread may fill more at once: nobody's executor waits for it.
+/// A read thread may fill a larger batch, because no executor waits for it.
 const BATCH_BYTES_COLD: usize = 128 << 10;
-/// And it may pass so many stretches of tombstones: other reads wait for it.
+/// A read thread may pass so many stretches of tombstones. Not more, because other reads wait for
+/// the thread.
 const EMPTY_TURNS_COLD: usize = 16;
-/// Entries that are lent one by one count as one operation of the task for each so many bytes.
+/// So many bytes of entries that are lent count as one operation of the task.
 const LENT_BYTES_PER_TURN: usize = 8 << 10;
-/// What an entry counts beside its bytes.
+/// An entry counts so much beside its bytes.
 const LENT_ENTRY_BYTES: usize = 32;
 
 /// The entries of a span in key order: a [`Stream`] of `Result<(key, value)>`.
 ///
-/// A scan sees exactly one instant: the one at which it was created. It is owned, `'static` and
-/// `Send`, and holds the memory and files it reads until it is dropped. Entries that are in memory
-/// or in the page cache come without leaving the calling task; a cold block is read by an engine
-/// thread, which then reads ahead.
+/// A scan shows one instant, the one at which it was created. It is owned, `'static` and `Send`. It
+/// holds the memory and the files that it reads until it is dropped. Entries that are in memory or
+/// in the page cache are read by the calling task. A cold block is read by an engine thread, which
+/// then reads ahead.
 ///
-/// Configure it with [`rev`](Self::rev), [`limit`](Self::limit) and [`keys_only`](Self::keys_only)
-/// before the first item is taken.
+/// Call [`rev`](Self::rev), [`limit`](Self::limit) and [`keys_only`](Self::keys_only) before the
+/// first entry is taken.
 ///
-/// # Cancellation
-/// Dropping it, or a pending `next`, at any time is fine; the scan then continues where it was.
+/// # Cancellation The scan, or a pending `next`, may be dropped at any time. After a dropped `next`
+/// the scan continues where it was.
 #[must_use = "a scan does nothing until it is polled"]
 pub struct Scan {
-    /// Where the scan is. While a batch is read elsewhere, where it was before.
+    /// Where the scan is. While a read thread fills a batch: where the scan was before.
     cursor: ScanCursor,
     cold: Cold,
     limit: Option<u64>,
     state: State,
     batch_bytes: usize,
-    /// Entries that were read and not handed out: those from `position` on.
+    /// Entries that were read. Those from `position` on are not handed out yet.
     current: ScanBatch,
     position: usize,
-    /// Bytes that may be lent before the task's budget is asked.
+    /// So many bytes may be lent before the task's budget is asked.
     paid_bytes: usize,
     /// Entries that were handed out and are not counted yet.
     uncounted: u64,
@@ -100,8 +101,8 @@ impl Scan {
         }
     }
 
-    /// Counts what was handed out, now and then: a counter that others read costs more than a field
-    /// of one's own.
+    /// Counts the entries that were handed out. It is called now and then, because a shared counter
+    /// costs more than a field.
     fn count(&mut self) {
         self.cold.counts().scanned(std::mem::take(&mut self.uncounted));
     }
@@ -152,7 +153,7 @@ impl Scan {
         self
     }
 
-    /// Values come back empty and are not copied. How long they are a [`ScanBatch`] says:
+    /// Values come back empty, and are not copied. A [`ScanBatch`] knows their lengths:
     /// [`value_len`](ScanBatch::value_len).
     ///
     /// # Examples
@@ -173,13 +174,13 @@ impl Scan {
         self
     }
 
-    /// Goes on at `key`, within the same instant: the next entry is the first one at or after it,
-    /// or, [from the last key to the first](Self::rev), the last one at or before it. As often as
-    /// wanted, forward or back, also after the end or an error. What lies outside of the scan's
-    /// range stays outside, and a limit counts what was handed out.
+    /// Continues at `key`, at the same instant. The next entry is the first one at or after `key`;
+    /// with [`rev`](Self::rev) it is the last one at or before `key`. A scan may seek as often as
+    /// wanted, forward or back, also after the end or an error. It never leaves its range. A limit
+    /// counts the entries that were handed out.
     ///
-    /// Costs nothing where the entry has been read ahead; otherwise the next entry costs what the
-    /// first one did: a look into each layer. Waits for nothing itself.
+    /// If the entry was already read, this costs nothing. Otherwise the next entry costs as much as
+    /// the first one did: a look into each layer. The call itself waits for nothing.
     ///
     /// # Examples
     /// The newest event of each user, without a walk over the others:
@@ -223,11 +224,11 @@ impl Scan {
             *limit += passed as u64;
         }
         if is_read {
-            // What is behind these entries is read when it is asked for, also where the limit had
-            // ended the scan.
+            // What follows these entries is read when it is asked for, also if the limit had ended
+            // the scan.
             return;
         }
-        // A batch that is on its way is not waited for: it is of somewhere else.
+        // Nobody waits for a batch that a read thread is filling: it is of another place.
         self.state = State::Ready;
         self.batch_bytes = self.batch_bytes_first();
         // A look into each layer costs more than many entries.
@@ -241,20 +242,20 @@ impl Scan {
         if is_short { BATCH_BYTES_MAX } else { BATCH_BYTES_FIRST }
     }
 
-    /// The first entry of the scan, and no more is read than that takes.
+    /// The first entry of the scan. No more is read than that needs.
     pub(crate) async fn only_first(mut self) -> Result<Option<(Bytes, Bytes)>> {
         self.cursor.spec_mut().readahead_bytes = 0;
         self.limit(1).try_next().await
     }
 
-    /// The next entry, borrowed; `None` at the end. What is in memory is usually not copied: the
-    /// value is the one in its block or memtable. So this is the cheapest way through few
-    /// entries, or through large ones. It sees what the stream sees, and mixes with it and with
-    /// [`next_batch`](Self::next_batch): each entry comes once.
+    /// The next entry, borrowed; `None` at the end. A value that is in memory is usually not
+    /// copied: it is the one in its block or memtable. So this is the cheapest way through few
+    /// entries, or through large ones. It may be mixed with the stream and with
+    /// [`next_batch`](Self::next_batch); each entry comes once.
     ///
-    /// Completes on its first poll while entries are in memory or in the page cache, but for a
-    /// chance for other tasks now and then. Where a block is cold, waits for an engine thread to
-    /// read it, and more behind it.
+    /// Completes on its first poll while entries are in memory or in the page cache, except that it
+    /// lets other tasks run now and then. If a block is cold, it waits until an engine thread has
+    /// read it and what follows.
     ///
     /// # Errors
     /// `Corrupt` or `Io` when a block cannot be read; the scan then ends.
@@ -290,7 +291,7 @@ impl Scan {
         })
     }
 
-    /// Where the next entry is, if that can be told at once and is paid for.
+    /// Where the next entry is. `None` if that cannot be told at once, or is not paid for.
     #[inline]
     fn next_paid(&mut self) -> Option<Result<Next>> {
         if self.position < self.current.len() {
@@ -334,8 +335,8 @@ impl Scan {
         }
     }
 
-    /// The limit has ended the scan: it keeps no memory from being used again. It may go on after a
-    /// seek.
+    /// The limit has ended the scan, so the scan gives up the memory that it pins. It may continue
+    /// after a seek.
     #[cold]
     fn end_of_limit(&mut self) -> Next {
         self.cursor.close();
@@ -368,9 +369,9 @@ impl Scan {
         }
     }
 
-    /// The next entries, as many as are cheap to get at once; `None` at the end. Entries already
-    /// handed out by the stream do not come again. The fastest way through many entries that are
-    /// kept.
+    /// The next entries, as many as are cheap to get at once; `None` at the end. Each entry comes
+    /// once, also if this is mixed with the stream. This is the fastest way through many entries
+    /// that are kept.
     ///
     /// # Errors
     /// `Corrupt` or `Io` when a block cannot be read; the scan then ends.
@@ -464,7 +465,7 @@ impl Scan {
 
     fn fill_cold(&mut self) -> BoxFuture<'static, Result<Filled>> {
         let (mut cursor, entries) = (self.cursor.fork(), self.entries_wanted());
-        // What has been opened here is opened again when the scan has come so far.
+        // The layers that are open here are opened again when the scan needs them.
         self.cursor.close();
         let cold = self.cold.clone();
         Box::pin(async move {
@@ -477,7 +478,7 @@ impl Scan {
                         more = cursor.fill(&mut builder, BATCH_BYTES_COLD, entries)?;
                     }
                 }
-                // Goes on in memory, on another thread.
+                // The scan continues in memory, on another thread.
                 cursor.set_tier(ReadTier::Memory);
                 Ok::<_, StorageError>(Filled { cursor, batch: builder.freeze(), more })
             });
@@ -485,11 +486,11 @@ impl Scan {
         })
     }
 
-    /// Takes a filled batch over; `None` if it is empty, at the end or in a stretch of tombstones.
+    /// Takes over a filled batch. `None` if it is empty: at the end, or in a stretch of tombstones.
     fn accept(&mut self, mut batch: ScanBatch) -> Option<ScanBatch> {
         self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES_MAX);
         if let Some(limit) = &mut self.limit {
-            // It may have been set while they were read.
+            // The limit may have been set while they were read.
             if batch.len() as u64 > *limit {
                 batch = part(&batch, 0..*limit as usize, self.cursor.spec().keys_only);
                 if let Some(last) = batch.len().checked_sub(1) {
@@ -520,7 +521,7 @@ fn part(batch: &ScanBatch, entries: Range<usize>, keys_only: bool) -> ScanBatch 
     part.freeze()
 }
 
-/// In a long stretch of tombstones: others get a chance before it goes on.
+/// Lets other tasks run before the scan continues in a long stretch of tombstones.
 fn yield_to_others<T>(context: &Context<'_>) -> Poll<T> {
     context.waker().wake_by_ref();
     Poll::Pending

@@ -1,4 +1,4 @@
-//! What follows from the fields: the sizes of whatever was left open.
+//! The values of fields that were left open, derived from the others.
 
 use super::{MIB, Options};
 use sluicedb_actors::admission::RangeBudget;
@@ -6,11 +6,11 @@ use sluicedb_storage::limits::VALUE_BYTES_MAX;
 use sluicedb_storage::vfs::disk::descriptors_max;
 use std::num::NonZeroUsize;
 
-/// Enough for any flush of usual size.
+/// Enough for a usual flush.
 const SPACE_RESERVE_BYTES_MAX: u64 = 64 * MIB;
-/// Of the write buffer, for each range that the database makes by itself.
+/// The database splits ranges automatically until each has so much of the write buffer.
 const RANGE_WRITE_BUFFER_BYTES: u64 = 32 * MIB;
-/// So many ranges the database makes by itself, at most.
+/// The most ranges that automatic splits may make.
 pub(super) const RANGES_MAX_CAP: usize = 65_536;
 /// What the accounts and mailboxes of the engine can count, with room to spare.
 pub(super) const WRITE_BUFFER_BYTES_CAP: u64 = 512 << 30;
@@ -41,7 +41,7 @@ impl Options {
         self.cache_bytes.unwrap_or(self.memory_budget_bytes / 2)
     }
 
-    /// Tables that are open at a time, as derived from what the process may open.
+    /// The most open tables, derived from the file descriptors that the process may have.
     ///
     /// # Examples
     /// ```
@@ -64,8 +64,8 @@ impl Options {
         }
     }
 
-    /// Memtable size, as derived from the write buffer, for a database with the ranges that
-    /// `initial_split_keys` makes.
+    /// Memtable size, derived from the write buffer, for a database with the ranges of
+    /// `initial_split_keys`.
     ///
     /// # Examples
     /// ```
@@ -77,8 +77,8 @@ impl Options {
         self.range_budget().memtable_bytes as u64
     }
 
-    /// What the memtables of one range may hold together, as derived from their size and number,
-    /// for a database with the ranges that `initial_split_keys` makes.
+    /// The most memory of one range's memtables, derived from their size and number, for a database
+    /// with the ranges of `initial_split_keys`.
     ///
     /// # Examples
     /// ```
@@ -127,7 +127,7 @@ impl Options {
         self.batch_bytes_max.unwrap_or(self.effective_write_buffer_bytes() / 2)
     }
 
-    /// Space on the disk that is set aside at most, as derived from the write buffer.
+    /// The most space on the disk that is set aside, derived from the write buffer.
     ///
     /// # Examples
     /// ```
@@ -140,7 +140,7 @@ impl Options {
         self.space_reserve_bytes.unwrap_or(quarter.min(SPACE_RESERVE_BYTES_MAX))
     }
 
-    /// Compactions that may run at a time, as derived from the number of cores.
+    /// The most compactions that run at a time, derived from the number of cores.
     ///
     /// # Examples
     /// ```
@@ -165,7 +165,7 @@ impl Options {
         self.landing_parallelism.unwrap_or((self.effective_compaction_threads() / 2).max(2))
     }
 
-    /// Ranges that the database makes by itself, as derived from the write buffer.
+    /// The most ranges that automatic splits make, derived from the write buffer.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,4 @@
-//! What the engine is told, in its own words.
+//! The engine's configuration, from the options.
 
 use super::{Compression, Options};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 impl Options {
-    /// What a keyspace may do in another way: the limits are the same for both.
+    /// The options that a keyspace may set for itself. They have the same limits there.
     pub(super) fn of_keyspaces(&self) -> KeyspaceOptions {
         KeyspaceOptions {
             compression: Some(table_compression(self.compression)),
@@ -135,7 +135,7 @@ pub(crate) fn told_compression(compression: TableCompression) -> Compression {
     }
 }
 
-/// 128 bits that no other database has: the standard library seeds its hashers from the system.
+/// 128 random bits. The standard library seeds its hashers from the system.
 fn fresh_id() -> [u8; 16] {
     let mut id = [0; 16];
     for half in id.chunks_mut(8) {
@@ -144,7 +144,7 @@ fn fresh_id() -> [u8; 16] {
     id
 }
 
-/// 64 of them.
+/// 64 random bits.
 pub(crate) fn fresh_bytes() -> [u8; 8] {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id()).to_le_bytes()

@@ -1,7 +1,8 @@
-//! Settings: plain data with units in the names, validated once, when a database is opened.
+//! Settings. They are plain data with units in their names, and are checked once, when a database
+//! is opened.
 //!
-//! Here is every field with its unit, default and limits. What follows from the fields is in
-//! `derived`, what they may be in `validate`, and what the engine is told in `engine`.
+//! This file has every field with its unit, default and limits. `derived` has the values of fields
+//! that were left open, `validate` the checks, and `engine` the engine's configuration.
 
 mod derived;
 mod engine;
@@ -28,8 +29,8 @@ pub enum Compression {
     Zstd(i32),
 }
 
-/// Everything that can be set. [`Options::default`] suits most services; `memory_budget_bytes` is
-/// the one number worth choosing.
+/// Everything that can be set. [`Options::default`] suits most services. If you choose one number,
+/// choose `memory_budget_bytes`.
 ///
 /// Fill in what you want, and take the rest from the default. A later version may have more fields,
 /// so end with `..Options::default()`:
@@ -45,39 +46,40 @@ pub enum Compression {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Memory for write buffers and cache together, in bytes; each gets half unless set by itself.
-    /// Default 512 MiB, at least 4 MiB.
+    /// Memory for write buffer and cache together, in bytes. Each gets half of it, unless it is set
+    /// by itself. Default 512 MiB, at least 4 MiB.
     pub memory_budget_bytes: u64,
-    /// Memory for writes that are not yet in tables, in bytes. Writers wait when it is full.
-    /// Default: half of the budget. 1 MiB to 512 GiB. Beside it up to two memtables of memory are
-    /// kept for the next ones (`Stats::spare_chunk_bytes`).
+    /// Memory for writes that are not yet in tables, in bytes. Writers wait when it is full. Up to
+    /// two memtables of memory are kept beside it for the next memtables
+    /// (`Stats::spare_chunk_bytes`). Default: half of the budget. 1 MiB to 512 GiB.
     pub write_buffer_bytes: Option<u64>,
-    /// Take the memory of overwritten entries back while they are still in the write buffer, by
-    /// compacting it a little with each write: hot keys then cost no flush. Default true.
+    /// Take back the memory of overwritten entries while they are still in the write buffer, by
+    /// compacting it a little with each write. Hot keys then cause no flush. Default true.
     pub buffer_compaction: bool,
-    /// Memory for cached blocks and for the indexes and filters of open tables (about 2 bytes per
-    /// key in them), in bytes. Those may take up to three quarters of it; then tables are closed.
-    /// Default: half of the budget. 0 caches no blocks, and leaves to indexes and filters what the
-    /// default would.
+    /// Memory for cached blocks, and for the indexes and filters of open tables, in bytes. Index
+    /// and filter take about 2 bytes per key. They may take up to three quarters of this memory;
+    /// beyond that, tables are closed. Default: half of the budget. 0: no block is cached, and
+    /// indexes and filters may take what they may by default.
     pub cache_bytes: Option<u64>,
-    /// Tables that are open at a time: each has a file descriptor, and an index and a filter in
-    /// memory. A table is opened when it is read (on a read thread) and closed when others need the
-    /// room; only those that scans and compactions are walking may be more. Default: half of the
-    /// file descriptors that the process may have (`ulimit -n`) less 16, from 16 to 16,384; 496 if
-    /// they are not limited. 8 to 1,000,000.
+    /// The most tables that are open at a time. An open table has a file descriptor, and its index
+    /// and filter in memory. A table is opened by the first read that needs it, on a read thread.
+    /// It is closed when others need the room. Only tables that scans and compactions are walking
+    /// may exceed this number. Default: half of the file descriptors that the process may have
+    /// (`ulimit -n`) less 16, between 16 and 16,384; 496 where they are not limited. 8 to
+    /// 1,000,000.
     pub open_tables_max: Option<usize>,
     /// Size at which the memtable of a range is sealed, to be flushed, in bytes. While it cannot be
-    /// sealed (see `sealed_memtables_max`) it grows to twice that, and then the writers of the
-    /// range wait. Default, with one range: a quarter of the write buffer, at most 64 MiB. With
-    /// several: so much that a single hot range leaves half of the write buffer to the others. At
-    /// most half of the write buffer.
+    /// sealed (see `sealed_memtables_max`), it grows to twice that size; then the writers of the
+    /// range wait. At most half of the write buffer. Default, with one range: a quarter of the
+    /// write buffer, at most 64 MiB. Default, with several ranges: so small that one hot range
+    /// leaves half of the write buffer to the others.
     pub memtable_bytes: Option<u64>,
-    /// Sealed memtables of a range that wait for flush, beyond the one that is being flushed.
-    /// Default 2, at most 1000.
+    /// The most sealed memtables of a range that wait for a flush, beside the one that is being
+    /// flushed. Default 2, at most 1000.
     pub sealed_memtables_max: usize,
-    /// Memory that the memtables of one range may hold together, in bytes: no memtable is sealed,
-    /// and soon the writers of the range wait, where that would be passed. Only a write larger than
-    /// a memtable goes beyond it. Default: as much as `memtable_bytes` and `sealed_memtables_max`
+    /// The most memory that the memtables of one range may hold together, in bytes. At this limit
+    /// no memtable is sealed, and soon the writers of the range wait. Only a write that is larger
+    /// than a memtable may exceed it. Default: what `memtable_bytes` and `sealed_memtables_max`
     /// allow, twice the size for each memtable. At least four times `memtable_bytes`, at most the
     /// write buffer.
     pub range_buffer_bytes: Option<u64>,
@@ -88,62 +90,72 @@ pub struct Options {
     pub value_bytes_max: Option<u64>,
     /// Largest encoded batch, in bytes. Default: half of the write buffer; at most that.
     pub batch_bytes_max: Option<u64>,
-    /// Size of a log segment, in bytes, at most; in whole pages of 4 KiB. The first one has 512
-    /// KiB, each next one twice as much (or eight times) while it would last less than a second at
-    /// the pace of the writes, and half as much where it would last more than four. One is kept
-    /// ready, two where it would not last. Of those that nothing needs any more, as many are kept
-    /// to be used again as were used up lately, and of at most two write buffers of bytes (or one).
-    /// A log to which hardly anything is written (for `rest_after_ms`) keeps none; one that is idle
-    /// (`idle_seal_after_ms`) goes on in one of 512 KiB; a closed database has a log of 8 KiB.
-    /// Default 64 MiB, at least 64 KiB.
+    /// The largest size of a log segment, in bytes; whole pages of 4 KiB. Default 64 MiB, at least
+    /// 64 KiB.
+    ///
+    /// The size follows the writes. The first segment has 512 KiB. A segment that would last less
+    /// than a second is followed by one of twice the size, or eight times. One that would last more
+    /// than four seconds is followed by one of half the size. One segment is kept ready, or two
+    /// where one would not last. Segments that nothing needs any more are kept to be used again: as
+    /// many as were used up lately, and not more than two write buffers of bytes (or one segment).
+    ///
+    /// An idle log shrinks. If hardly anything is written for `rest_after_ms`, it keeps no segment
+    /// ready. If it is idle for `idle_seal_after_ms`, it goes on in one of 512 KiB. A closed
+    /// database has a log of 8 KiB.
     pub log_segment_bytes: u64,
-    /// Closed log segments whose entries are not all in tables may have this many bytes. When they
-    /// have more, the range with the oldest such entry is flushed, then the next, in the
-    /// background: a range that is hardly written to cannot keep the log from shrinking, nor an
-    /// open from being quick. Default 512 MiB, or two write buffers or four segments if that is
-    /// more; at least two segments.
+    /// The most bytes in closed log segments with entries that are not in tables yet. With more,
+    /// the range with the oldest such entry is flushed in the background, then the next one. So a
+    /// range with few writes neither keeps the log from shrinking nor makes the next open slow.
+    /// Default 512 MiB, or two write buffers or four segments if that is more; at least two
+    /// segments.
     pub log_retained_bytes_max: Option<u64>,
-    /// A range without writes for this long, in milliseconds (once to twice as long), is flushed if
-    /// that frees log segments, or memory while more than half of the write buffer is taken. When
-    /// next to nothing (64 KiB) is written in this time, the log leaves its segment, unless that is
-    /// a small one of which less than a quarter is used, and removes those that it kept ready: what
-    /// is idle is then flushed as well, and an idle database takes as much space as a closed one,
-    /// and 512 KiB. Default 60,000; 0 = never; at most a week.
+    /// How long a range must be without writes, in milliseconds, until it is flushed because it is
+    /// idle. It may take twice as long. It is flushed only if that frees log segments, or memory
+    /// while more than half of the write buffer is taken. Default 60,000; 0 = never; at most a
+    /// week.
+    ///
+    /// If at most 64 KiB are written to the whole database in this time, the log moves to a small
+    /// segment, unless it is in one of which less than a quarter is used. It removes the segments
+    /// that it kept ready, and idle ranges are flushed. So an idle database takes as much space as
+    /// a closed one, and 512 KiB.
     pub idle_seal_after_ms: u64,
-    /// Write buffered records through a memory map where the file system allows it (a store instead
-    /// of a system call per write). The price: if another process truncates a log segment of an
-    /// open database, the next store ends this process (SIGBUS), as with any mapped file; without
-    /// the map it is an error. Default true.
+    /// Write buffered records through a memory map, where the file system allows it. That costs a
+    /// store instead of a system call per write. The price: if another process truncates a log
+    /// segment of an open database, the next store ends this process (SIGBUS), as with any mapped
+    /// file. Without the map it is an error. Default true.
     pub log_mapped: bool,
     /// Open a directory that belongs to another user, or that its group or everybody can write to.
     /// Whoever can change its files can change what is in the database, or make it unreadable.
-    /// Default false: refused. A directory that `open` creates is for its user alone.
+    /// Default false: such a directory is refused. A directory that `open` creates is for its user
+    /// alone.
     pub allow_shared_directory: bool,
-    /// Commits between submission and visibility, at most; a power of two, 16..=65536. Default
+    /// The most commits between submission and visibility. A power of two, 16..=65536. Default
     /// 4096.
     pub commits_in_flight_max: usize,
     /// Target size of a table block before compression, in bytes. Default 4096, 256..=1 MiB.
     pub block_bytes: usize,
-    /// Keys between full keys in a block. Default 16; a power of two, 1..=128.
+    /// Every so many keys of a block one is stored in full; the others lack what they share with
+    /// the one before. Default 16; a power of two, 1..=128.
     pub restart_interval: usize,
     /// Size of the Bloom filter, in bits per key. Default 10 (about 1 % false positives); 0 = none.
     pub filter_bits_per_key: usize,
     /// Compression of tables below L0. Default LZ4.
     pub compression: Compression,
-    /// Compression of L0 tables, which live shortly. Default none.
+    /// Compression of L0 tables, which are soon merged. Default none.
     pub l0_compression: Compression,
-    /// Runs in L0 that start a compaction; a flush brings one, in one table or in several. Default
-    /// 4.
+    /// Runs in L0 that start a compaction. A flush adds one run, in one table or in several.
+    /// Default 4.
     pub l0_trigger_tables: usize,
     /// Runs in L0 at which flushing waits for compaction. Default 20.
     pub l0_tables_max: usize,
-    /// Shards that divide the keys of each range evenly: a flush of at least half a memtable ends a
-    /// table at each bound between two. More shards make smaller tables. Default 4, 1..=64; 1 cuts
-    /// nothing. A range keeps the bounds it was made with: an existing database does not change.
+    /// Into how many shards the keys of each range are divided. A flush of at least half a memtable
+    /// ends a table at each bound between two shards, so more shards make smaller tables. Default
+    /// 4, 1..=64; 1 cuts nothing. A range keeps the bounds that it was made with, so an existing
+    /// database does not change.
     pub shards_per_range: usize,
-    /// Bytes in L0 that start a compaction as well. Default `u64::MAX`: none do.
+    /// Bytes in L0 that also start a compaction. Default `u64::MAX`: no number does.
     pub l0_bytes_max: u64,
-    /// Entries in L0 that start a compaction as well. Default `u64::MAX`: none do.
+    /// Entries in L0 that also start a compaction. Default `u64::MAX`: no number does.
     pub l0_entries_max: u64,
     /// Level N may hold `level_base_bytes x level_ratio^N`. Default 32 MiB: L1 holds 320 MiB.
     pub level_base_bytes: u64,
@@ -154,95 +166,98 @@ pub struct Options {
     pub level_ratio: u64,
     /// Size at which a table below L0 is cut, in bytes. Default 64 MiB.
     pub table_bytes_max: u64,
-    /// A table below L0 of whose entries more than this share, in percent, are tombstones is merged
-    /// although its level is small enough. Scans walk over tombstones until then. Default 50; 100
-    /// switches it off.
+    /// The largest share of tombstones among the entries of a table below L0, in percent. A table
+    /// with more is merged although its level is small enough. Until then scans walk over its
+    /// tombstones. Default 50; 100 = no table is merged for this reason.
     pub tombstone_percent_max: u8,
-    /// A table below L0 that has a tombstone is merged once it is older than this, in milliseconds:
-    /// what was deleted is gone from the disk some time after. Default a day; 0 = whatever its age.
+    /// The largest age of a table below L0 with a tombstone, in milliseconds. An older one is
+    /// merged, so what was deleted disappears from the disk some time later. Default a day; 0 =
+    /// tables of any age stay.
     pub tombstone_age_max_ms: u64,
-    /// Runs that a shard of a landing may have. A landing stands in front of each level: tables
-    /// come into it without being rewritten, and are merged into the level when enough has come.
-    /// More runs absorb larger bursts and write less; a get looks into more tables. Default 12, at
-    /// most 64; 0 = no landings: tables are merged into the next level at once.
+    /// The most runs of a shard of a landing. A landing stands in front of each level. Tables come
+    /// into it without being rewritten, and are merged into the level when enough has come. With
+    /// more runs it absorbs larger bursts, and less is written, but a get looks into more tables.
+    /// Default 12, at most 64; 0 = no landings: tables are merged into the next level at once.
     pub landing_runs_max: usize,
-    /// A landing is merged into its level when that rewrites at most this many bytes of the level
-    /// for each byte that landed, or up to twice as many for what has waited for minutes (five
-    /// times while nothing comes). Smaller numbers write less and keep more in landings, which
-    /// takes space and makes reads look further. Default 2, at least 1.
+    /// The most bytes of a level that a merge from its landing may rewrite for each landed byte.
+    /// For tables that have waited for minutes it is twice as many, and five times while nothing
+    /// arrives. With a smaller number less is written, but more stays in landings: that takes
+    /// space, and gets look into more tables. Default 2, at least 1.
     pub drain_ratio: u64,
-    /// When nothing has been written to a range for so long, in milliseconds, what waits in its
-    /// landings and in L0 is merged into the levels, until something is written again: so gets look
-    /// into fewer tables, and what is superseded takes no space. Where more than `drain_ratio`
-    /// bytes are rewritten for each that waits it takes longer, ten times as long for ten times as
-    /// many. Default 5000; 0 = never.
+    /// How long a range must be without writes, in milliseconds, until its landings and L0 are
+    /// merged into the levels. Then gets look into fewer tables, and superseded entries take no
+    /// space. The merging stops when something is written. Where more than `drain_ratio` bytes are
+    /// rewritten for each waiting byte it begins later: ten times as late for ten times as many.
+    /// Default 5000; 0 = never.
     pub rest_after_ms: u64,
-    /// Tables of a landing that a merge into the level takes at least, if there are as many, and
-    /// runs that a merge within the landing does (at least two); more where much waits. Default 4,
-    /// 1..=64.
+    /// The least number of tables of a landing that a merge into the level takes, if there are so
+    /// many. Also the least number of runs that a merge within the landing takes (at least two).
+    /// Both take more where much waits. Default 4, 1..=64.
     pub landing_batch: usize,
-    /// A shard of a landing with this many times `landing_batch` runs is merged into itself while
-    /// it is too early for a merge into the level. It is a fifth less while much waits, and a tenth
-    /// less for what is older than two minutes. Default 2.0, at least 1.0; infinity = never.
+    /// A shard of a landing is merged into itself when it has this many times `landing_batch` runs
+    /// and it is too early for a merge into the level. The number is a fifth lower while much
+    /// waits, and a tenth lower for what is older than two minutes. Default 2.0, at least 1.0;
+    /// infinity = never.
     pub keep_trigger: f64,
-    /// Shards of landings that are merged at once; more while much waits. Default: half of
+    /// How many shards of landings are merged at once; more while much waits. Default: half of
     /// `compaction_threads`, at least 2; at most 64.
     pub landing_parallelism: Option<usize>,
-    /// Space on the disk that is set aside for the time when it is full, in bytes, at most: it
-    /// follows the size of the database: as much as is in memory, or a part in 32 of the tables,
-    /// from 64 KiB on. When less was wanted for ten seconds, and when the database is closed, it is
-    /// cut. When there is no other space it is let go of, so that deletes can be logged, and the
-    /// database be flushed, compacted, closed and opened; other writes are refused as `NoSpace`
-    /// until it can be set aside again. Default: a quarter of the write buffer, at most 64 MiB. 0 =
-    /// none.
+    /// The most space on the disk that is set aside for the time when the disk is full, in bytes.
+    /// When there is no other space, it is given up. Then deletes can be logged, and the database
+    /// can be flushed, compacted, closed and opened. Other writes are refused as `NoSpace` until
+    /// the space can be set aside again. Default: a quarter of the write buffer, at most 64 MiB. 0
+    /// = none.
+    ///
+    /// The space follows the size of the database: as much as is in memory, or a 32nd of the
+    /// tables, at least 64 KiB. It shrinks when less was wanted for ten seconds, and when the
+    /// database is closed.
     pub space_reserve_bytes: Option<u64>,
-    /// Compactions that may run at a time, each on a thread of its own, 1..=64. Default: one for
-    /// each two cores, from 2 to 8.
+    /// The most compactions that run at a time, each on its own thread, 1..=64. Default: one for
+    /// two cores, from 2 to 8.
     pub compaction_threads: Option<usize>,
-    /// Bytes that compactions may write in a second, all of them together. They fall behind if that
-    /// is less than what the writes bring, and then writers wait. Default `None`: any number; at
-    /// least 64 KiB.
+    /// The most bytes that compactions may write in a second, all of them together. If writers
+    /// bring more than that, compactions fall behind, and then writers wait. Default `None`: any
+    /// number; at least 64 KiB.
     pub compaction_bytes_per_second: Option<u64>,
-    /// For a database that is opened [for reading](crate::ReadOnlyDb) and was not closed: memory
-    /// for what is only in its log. The open is refused where that is more. Default: twice the
-    /// write buffer; at least 1 MiB.
+    /// For a database that is opened [for reading](crate::ReadOnlyDb) and was not closed: the most
+    /// memory for what is only in its log. If it needs more, the open is refused. Default: twice
+    /// the write buffer; at least 1 MiB.
     pub read_only_log_bytes_max: Option<u64>,
     /// Threads for reads that miss every cache, 1..=64. Default 4.
     pub read_threads: usize,
-    /// Where the key ranges of a *new* database meet: `n` keys make `n + 1` ranges, the first one
-    /// from the least key to (not including) the first of these, the last one from the last of
-    /// these on. Each range has its own memtable and its own levels, so a range with much traffic
-    /// does not slow the others; batches, snapshots and scans go across ranges as if there were
-    /// one. Default none: one range. At most 16,383, not empty, ascending, each at most 65,535
-    /// bytes.
+    /// Where the key ranges of a *new* database meet. `n` keys make `n + 1` ranges; each key is the
+    /// first one of its range. Each range has its own memtable and its own levels, so a range with
+    /// much traffic does not slow the others down. Batches, snapshots and scans cross ranges as if
+    /// there were one. Default none: one range. At most 16,383 keys, not empty, ascending, each at
+    /// most 65,535 bytes.
     ///
     /// Ignored when the database exists: its ranges are in its manifest.
     pub initial_split_keys: Vec<Vec<u8>>,
-    /// A range whose tables have more bytes than this is split, where about half of them are.
-    /// Nothing is copied, and nobody waits. Several ranges write slower than one, and read with
-    /// fewer looks (`docs/tuning.md`). Default `u64::MAX`: none is split because of its bytes. At
-    /// least 4096.
+    /// The most bytes in the tables of a range. A range with more is split where about half of them
+    /// are. Nothing is copied, and nobody waits. Several ranges write slower than one, and a get
+    /// looks into fewer tables (`docs/tuning.md`). Default `u64::MAX`: no range is split for this
+    /// reason. At least 4096.
     pub range_bytes_max: u64,
-    /// A range whose tables have more entries than this, tombstones and overwritten ones included,
-    /// is split likewise. Default `u64::MAX`: none is. At least 16.
+    /// The most entries in the tables of a range, tombstones and overwritten ones included. A range
+    /// with more is split in the same way. Default `u64::MAX`: none is. At least 16.
     pub range_entries_max: u64,
-    /// A range to which more batches than this are applied in a second, for `range_cooldown_ms`, is
-    /// split between the keys that were written lately. Default `u64::MAX`: none is. At least 1.
+    /// The most batches that are applied to a range in a second. A range with more, for
+    /// `range_cooldown_ms`, is split between the keys that were written lately. Default `u64::MAX`:
+    /// none is. At least 1.
     pub range_heat_max: u64,
-    /// Where there are so many ranges, or more, none is split by itself; 1: none ever is. Default:
-    /// one for each 32 MiB of the write buffer, so that memtables do not become small; at most
-    /// 65,536.
+    /// With so many ranges, none is split automatically; 1: none ever is. Default: one for each 32
+    /// MiB of the write buffer, so that memtables do not become small; at most 65,536.
     pub ranges_max: Option<usize>,
-    /// Neighbouring ranges are merged that have at most a quarter of each limit above together, and
-    /// to both of which hardly anything is written for four times `range_cooldown_ms`: an eighth of
-    /// `range_heat_max`, or nothing where that is no limit. It makes no difference who has split
-    /// them: `initial_split_keys` and [`Db::split_at`](crate::Db::split_at) count no more than the
-    /// database itself. Default false.
+    /// Merge small, cold neighbours. Two neighbours are merged if together they have at most a
+    /// quarter of each limit above, and hardly anything was written to either for four times
+    /// `range_cooldown_ms`: an eighth of `range_heat_max`, or nothing if that is no limit. Ranges
+    /// of `initial_split_keys` and [`Db::split_at`](crate::Db::split_at) are merged like any
+    /// others. Default false.
     pub ranges_merge: bool,
-    /// How long a range has to be hot, in milliseconds, before it is split; and four times as long
-    /// cold, before it is merged. What could not be done is not tried again for as long, and for
-    /// twice as long each time. Ranges are looked at four times in this while, and every ten
-    /// seconds at least. Default 300,000; 10 to a week.
+    /// How long a range must be hot, in milliseconds, before it is split. It must be cold for four
+    /// times as long before it is merged. A split or merge that failed is tried again after this
+    /// time, and after twice as long each further time. Ranges are looked at four times in this
+    /// time, and at least every ten seconds. Default 300,000; 10 to a week.
     pub range_cooldown_ms: u64,
 }
 

@@ -12,10 +12,10 @@ pub enum Preset {
     /// The defaults.
     #[default]
     Balanced,
-    /// More, earlier merges: fewer tables to look into.
+    /// More and earlier merges, so gets look into fewer tables.
     ReadHeavy,
-    /// Toy numbers, to watch levels at work: level N holds 1 MiB and 1,000 entries times 10^N,
-    /// level 0 included, in one table from level 1 on.
+    /// Toy sizes, to watch levels at work. Level N, level 0 included, holds 1 MiB and 1,000 entries
+    /// times 10^N. From level 1 on, a level is one table.
     Seed,
 }
 

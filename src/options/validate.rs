@@ -1,4 +1,4 @@
-//! What the fields may be.
+//! Checks of the fields.
 
 use super::derived::{RANGES_MAX_CAP, WRITE_BUFFER_BYTES_CAP};
 use super::engine::table_compression;

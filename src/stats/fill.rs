@@ -21,7 +21,7 @@ macro_rules! take_over {
 }
 
 impl Stats {
-    /// Counts what a range has on disk; each of its files once, if it is not in `files`.
+    /// Adds what a range has on disk. `files` has the files that were counted before.
     pub(crate) fn count_tables(&mut self, range: &RangeVersion, files: &mut BTreeSet<FileNumber>) {
         self.live_bytes += live_bytes(range);
         for (_, slice) in range.layers.slices() {
@@ -60,8 +60,8 @@ impl Stats {
         stats
     }
 
-    /// What a database that is only read has as well: its tables, its reads, and what the open
-    /// found.
+    /// What a database that is open for reading only has as well: its tables, its reads, and what
+    /// the open found.
     fn of_both(
         tables: &TableCache,
         recovery: &RecoveryReport,

@@ -33,9 +33,9 @@ pub struct ActorStats {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
-    /// Batches committed (a `put` is a batch of one).
+    /// Batches committed. A `put` is a batch of one.
     pub commits: u64,
-    /// Those handled on their caller's thread without queueing.
+    /// Batches that were committed on their caller's thread without queueing.
     pub commits_inline: u64,
     /// Changes of the routes.
     pub changes: u64,
@@ -47,14 +47,14 @@ pub struct Stats {
     pub splits_heat: u64,
     /// Pairs of ranges that were merged because they were small and cold.
     pub merges_cold: u64,
-    /// Ranges that were to be split or merged for one of these reasons, and could not: most often
-    /// because all that there is, is under one key. It is tried again, ever later.
+    /// Ranges that were to be split or merged for one of these reasons, and could not be, most
+    /// often because all data is under one key. It is tried again, each time later.
     pub range_tries_failed: u64,
-    /// Queued commits that a change of the routes met on their way.
+    /// Queued commits that were routed again, because the routes changed meanwhile.
     pub routed_again: u64,
-    /// Operations in them.
+    /// Operations in the committed batches.
     pub entries_written: u64,
-    /// Their encoded bytes.
+    /// Encoded bytes of the committed batches.
     pub bytes_written: u64,
     /// Sequence number of the last visible write.
     pub visible_seqno: u64,
@@ -74,9 +74,9 @@ pub struct Stats {
     /// Writes refused as `Overloaded`, at once or at their deadline, for want of room in the
     /// database.
     pub overloaded_global: u64,
-    /// All waits for room, by what it was that was short when they began.
+    /// All waits for room, by what was short when they began.
     pub stalls: Vec<StallStats>,
-    /// How near the database is to making writers wait.
+    /// How close the database is to making writers wait.
     pub pressure: Pressure,
     /// Bytes written to the log, records and padding.
     pub log_bytes: u64,
@@ -84,7 +84,7 @@ pub struct Stats {
     pub log_syncs: u64,
     /// Log segments that a recovery would read.
     pub log_segments: u64,
-    /// Bytes of those among them that are closed: what `log_retained_bytes_max` bounds.
+    /// Bytes of the closed ones among them. `log_retained_bytes_max` bounds these.
     pub log_retained_bytes: u64,
     /// Bytes in active memtables, as accounted.
     pub active_bytes: u64,
@@ -93,19 +93,19 @@ pub struct Stats {
     /// Bytes taken from the write buffer: memtables, and writes on their way into them. Exact at
     /// the moment of the call, and never above `write_buffer_bytes`.
     pub write_buffer_used_bytes: u64,
-    /// The most that writes which are not yet in tables may hold.
+    /// The most bytes that writes may hold until they are in tables.
     pub write_buffer_bytes: u64,
-    /// Snapshots and scans that are open: each keeps memtables, and files, of its time.
+    /// Open snapshots and scans. Each keeps the memtables and files of its instant.
     pub read_points: u64,
     /// How long the oldest of them has been open, at least, in microseconds; 0 without any. See
     /// [`Pin::age`](crate::Pin::age).
     pub oldest_pin_micros: u64,
-    /// Tables that compactions have replaced and that somebody still reads.
+    /// Tables that compactions have replaced and that a snapshot or scan still reads.
     /// [`Db::pins`](crate::Db::pins) tells who.
     pub pinned_obsolete_tables: u64,
-    /// Bytes of their files: space on the disk that only they take.
+    /// Bytes of their files: space on the disk that nothing else needs.
     pub pinned_obsolete_bytes: u64,
-    /// Memory kept for the next memtables, beside the write buffer: at most two memtables.
+    /// Memory kept for the next memtables, at most two memtables. It is beside the write buffer.
     pub spare_chunk_bytes: u64,
     /// Memtables sealed, for whatever reason.
     pub seals: u64,
@@ -125,7 +125,7 @@ pub struct Stats {
     pub flush_bytes: u64,
     /// Compactions finished.
     pub compactions: u64,
-    /// Those that only renamed tables to another level.
+    /// Compactions that only moved tables to another level.
     pub trivial_moves: u64,
     /// Bytes of tables read by compactions.
     pub compaction_bytes_read: u64,
@@ -138,21 +138,21 @@ pub struct Stats {
     pub job_retries: u64,
     /// Checkpoints made.
     pub checkpoints: u64,
-    /// Checkpoints that came to nothing.
+    /// Checkpoints that failed.
     pub checkpoints_failed: u64,
     /// Bytes of tables that checkpoints have linked.
     pub checkpoint_bytes_linked: u64,
-    /// Bytes of tables that they had to copy.
+    /// Bytes of tables that checkpoints had to copy.
     pub checkpoint_bytes_copied: u64,
-    /// Bytes of tables that they made of what was in memory.
+    /// Bytes of tables that checkpoints wrote from memory.
     pub checkpoint_bytes_written: u64,
-    /// How long the checkpoints that were made took, in microseconds.
+    /// Time that finished checkpoints took, in microseconds.
     pub checkpoint_micros: u64,
-    /// Replacements of spans, and tables or batches with deleted ranges that were brought in, asked
-    /// for.
+    /// Bulk jobs that were requested: replacements of spans, ingested tables, and batches that
+    /// delete ranges.
     pub bulk_jobs: u64,
-    /// Entries that were written into tables for them, or came in tables that were taken over; of
-    /// those under way as well, so it tells how far one is.
+    /// Entries that bulk jobs wrote into tables, or that came in tables which were taken over. Jobs
+    /// under way count, so this shows their progress.
     pub bulk_entries: u64,
     /// Tables of other databases, or of this one, that were taken over as they are.
     pub bulk_tables_linked: u64,
@@ -160,19 +160,20 @@ pub struct Stats {
     pub edits: u64,
     /// Live tables.
     pub tables: u64,
-    /// Their bytes on disk.
+    /// Bytes of the live tables that are in use.
     pub table_bytes: u64,
-    /// Entries in them, tombstones and superseded versions included.
+    /// Entries in the live tables, tombstones and superseded versions included.
     pub table_entries: u64,
-    /// Bytes of their files. A table of which a part is in use has its whole file.
+    /// Bytes of the files of live tables. A table counts as a whole, even if only a part of it is
+    /// in use.
     pub table_file_bytes: u64,
-    /// About how many bytes of tables a reader can still get: what newer entries hide, and
-    /// tombstones, apart.
+    /// About how many bytes of tables a reader can still get. Tombstones, and what newer entries
+    /// hide, do not count.
     pub live_bytes: u64,
-    /// About how many bytes compactions have to write until none is due: what they are behind by.
+    /// About how many bytes compactions have to write until none is due.
     pub compaction_debt_bytes: u64,
-    /// What was written, read and taken over as it is since the database was opened: in L0, and in
-    /// each level with its landing, of all ranges. As many as there are or were.
+    /// What was written, read and moved since the database was opened, of all ranges: in L0, and in
+    /// each level with its landing.
     pub by_level: Vec<LevelStats>,
     /// Tables that came into a landing without being rewritten.
     pub tables_landed: u64,
@@ -184,19 +185,19 @@ pub struct Stats {
     pub keeps: LandingStats,
     /// Merges of landings into their levels.
     pub drains: LandingStats,
-    /// Sorted runs that a read of one key may have to look into, at most, memtables apart.
+    /// The most sorted runs that a get may have to look into. Memtables do not count.
     pub read_runs_max: u64,
-    /// What compaction has chosen lately, and why; oldest first, 64 at most.
+    /// What the compaction planner has chosen lately, and why. Oldest first, 64 at most.
     pub decisions: Vec<Decision>,
     /// Obsolete tables deleted.
     pub tables_deleted: u64,
-    /// Tables that are open, those of old snapshots included: each has a file descriptor.
+    /// Open tables, those of old snapshots included. Each has a file descriptor.
     pub open_tables: u64,
-    /// Tables that may be open at a time.
+    /// The most tables that may be open at a time.
     pub open_tables_max: u64,
     /// Tables opened.
     pub table_opens: u64,
-    /// Tables closed because others needed the room. If it rises as fast as `table_opens` does,
+    /// Tables closed because others needed the room. If this rises as fast as `table_opens`,
     /// `open_tables_max` or `cache_bytes` is too small for what is read.
     pub table_evictions: u64,
     /// Memory of the open tables' indexes, in bytes. Part of the cache's capacity.
@@ -205,7 +206,7 @@ pub struct Stats {
     pub filter_bytes: u64,
     /// Decoded blocks in the cache, in bytes.
     pub cache_bytes: u64,
-    /// Capacity of the cache, in bytes: blocks, indexes and filters.
+    /// Capacity of the cache for blocks, indexes and filters, in bytes.
     pub cache_capacity_bytes: u64,
     /// Block look-ups that the cache answered.
     pub cache_hits: u64,
@@ -232,14 +233,13 @@ pub struct Stats {
     pub recovered_changes: u64,
     /// Bytes after the last good log record that were cut off when the database was opened.
     pub recovered_torn_bytes: u64,
-    /// Space on the disk that is set aside for the time when it is full, in bytes; 0 while it is in
-    /// use.
+    /// Space that is set aside for the time when the disk is full, in bytes; 0 while it is in use.
     pub space_reserve_bytes: u64,
-    /// Why the database is degraded, if it is: who cannot work for now, in the order in which it
-    /// began.
+    /// Why the database is degraded, if it is: the parties that cannot work for now, in the order
+    /// in which that began.
     pub troubles: Vec<TroubleStats>,
-    /// Tables that were found damaged or missing since the database was opened and are still in
-    /// use. A read or a compaction has to come across the damage; `verify` looks for it.
+    /// Tables in use that were found damaged or missing since the database was opened. Only a read
+    /// or a compaction finds damage here; `verify` searches for it.
     pub damaged: Vec<DamagedTable>,
     /// The ranges, in key order.
     pub ranges: Vec<RangeStats>,
@@ -270,8 +270,8 @@ impl Stats {
         written as f64 / self.bytes_written as f64
     }
 
-    /// Bytes of the tables' files for each byte of them that a reader can still get, about: 0.0
-    /// before there is one. Files that only snapshots and scans keep are told apart:
+    /// About how many bytes of files there are for each byte that a reader can still get: 0.0
+    /// before there is one. Files that only snapshots and scans keep do not count: see
     /// `pinned_obsolete_bytes`.
     ///
     /// # Examples

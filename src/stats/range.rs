@@ -5,21 +5,22 @@ use sluicedb_actors::range_owner::RangeEntry;
 use sluicedb_storage::memtable::ReclaimStats;
 use sluicedb_storage::version::{Keyspaces, Place, RangeVersion};
 
-/// One range: its memory, what became of it, and who waited for it. Counters are since the database
-/// was opened, sizes as of now.
+/// One range: its memory, its flushes, and the waits for it. Counters are since the database was
+/// opened, sizes as of now.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeStats {
     /// The range's number.
     pub range: u32,
-    /// Whose keys it has: the name of a keyspace.
+    /// The name of its keyspace.
     pub keyspace: String,
-    /// The first key that is routed to it; empty for the first range of the keyspace. Serialized as
-    /// text, other bytes than printable ASCII as `\xNN`.
+    /// Its first key; empty for the first range of the keyspace. It is serialized as text, with
+    /// bytes that are not printable ASCII as `\xNN`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub range_start: Vec<u8>,
-    /// The first key that is not any more; `None` for its last range. Serialized likewise.
+    /// The first key behind it; `None` for the last range of the keyspace. It is serialized in the
+    /// same way.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_optional_text"))]
     pub range_end: Option<Vec<u8>>,
     /// Bytes in its active memtable, as accounted.
@@ -28,16 +29,16 @@ pub struct RangeStats {
     pub sealed_bytes: u64,
     /// Its sealed memtables, the one being flushed included.
     pub sealed_memtables: u64,
-    /// The hard limit of its active memtable, in bytes: at half of it, it is to be sealed, and at
-    /// it the range's writers wait.
+    /// The hard limit of its active memtable, in bytes. At half of it the memtable is to be sealed;
+    /// at the limit the range's writers wait.
     pub active_bytes_max: u64,
-    /// What its memtables may hold together, in bytes, before none is sealed any more.
+    /// The most bytes that its memtables may hold together. At this limit none is sealed any more.
     pub memory_bytes_max: u64,
     /// Batches applied.
     pub batches: u64,
     /// Active memtables replaced by a fresh one.
     pub rotations: u64,
-    /// Flushes published; one may take several sealed memtables along.
+    /// Flushes published. One may take several sealed memtables.
     pub flushes: u64,
     /// Waits for room in this range.
     pub waits: u64,
@@ -45,11 +46,11 @@ pub struct RangeStats {
     pub wait_micros: u64,
     /// Tables in L0.
     pub l0_tables: u64,
-    /// Sorted runs that they form: places where a read may have to look.
+    /// Sorted runs of these tables. A get may have to look into each.
     pub l0_runs: u64,
     /// Bytes on disk per level, L0 first.
     pub level_bytes: Vec<u64>,
-    /// What overwritten entries are taking, and what was taken back from them.
+    /// The memory of overwritten entries, and how much of it was reclaimed.
     pub buffer: BufferStats,
 }
 
@@ -58,9 +59,9 @@ pub struct RangeStats {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BufferStats {
-    /// Bytes of entries that somebody may need.
+    /// Bytes of live entries.
     pub live_bytes: u64,
-    /// Bytes of entries that are overwritten and that nobody can need, as of the last look.
+    /// Bytes of overwritten entries that no reader can need, as of the last look.
     pub dead_bytes: u64,
     /// Size of its chunks, in bytes: 64 KiB, 512 KiB or 2 MiB.
     pub chunk_bytes: u64,
@@ -110,7 +111,7 @@ impl RangeStats {
         }
     }
 
-    /// What is on disk of it.
+    /// What it has on disk.
     pub(super) fn of_tables(range: &RangeVersion, keyspaces: &Keyspaces) -> Self {
         let mut level_bytes = vec![0; usize::from(range.deepest()) + 1];
         for layer in range.layers.iter() {

@@ -5,7 +5,7 @@ use sluicedb_actors::failure::health::State;
 use sluicedb_actors::failure::{Concern, Failure};
 use sluicedb_storage::Error as StorageError;
 
-/// What keeps a part of the engine from its work, for now.
+/// Why a party of the engine cannot work for now.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,8 @@ impl TroubleStats {
     }
 }
 
-/// A table that was found damaged or missing. Its keys cannot be read, and not be merged with what
-/// lies above them; all others are as they were.
+/// A table that was found damaged or missing. Its keys can be neither read nor merged with newer
+/// entries above them. All other keys are not affected.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,24 +1,25 @@
 //! Read points: the sequence numbers at which somebody reads for longer than one lookup.
 //!
-//! A memtable retires an overwritten entry when nobody can need it any more. That is so when its
-//! successor is visible, so no new reader stands before it, and when no read point lies between the
-//! two. (If both are of one batch it is so at once: every read point is the end of a batch.)
+//! A memtable retires an overwritten entry when nobody can need it any more. That is so when two
+//! things hold: its successor is visible, so no new reader needs it, and no read point lies between
+//! the two. (Two entries of one batch never have a read point between them, because every read
+//! point is the end of a batch.)
 //!
 //! Snapshots and scans hold a point. A lookup at the newest instant does not. In the rare case that
-//! it came too late it looks again (`Memtable::get`).
+//! the entry was retired meanwhile, it looks again (`Memtable::get`).
 //!
-//! Each point knows who holds it. That is for reports: nothing is decided by it.
+//! Each point knows its holder. That is for reports; no decision depends on it.
 //!
-//! Points lie in *stripes*. A thread takes its points in one of them, which few others use. So
-//! scans on several cores share no lock, and write to no common cache line. A point stays in its
-//! stripe and is given back there, by whichever thread.
+//! Points are in *stripes*. A thread takes its points in one stripe, which few others use. So scans
+//! on several cores share no lock, and write to no common cache line. A point is given back to its
+//! own stripe, by whichever thread.
 //!
-//! INVARIANT(points-before-death): a point is held from before `visible` was read for it. Whoever
-//! takes a point announces it (`oldest` of its stripe) first, and reads `visible` then. Whoever
-//! wants to retire an entry reads `visible` first, and looks for announcements in every stripe
-//! then. There is a full fence between the two steps on both sides, so one of them sees the other.
-//! The stripes are looked at one after the other. That is enough: a point that is taken in a stripe
-//! after the look at it stands at or above the `visible` that was read before.
+//! INVARIANT(points-before-death): a point is announced before `visible` is read for it. Whoever
+//! takes a point first announces it (`oldest` of its stripe), and then reads `visible`. Whoever
+//! wants to retire an entry first reads `visible`, and then looks for announcements in every
+//! stripe. Both have a full fence between the two steps, so one of them sees the other. The stripes
+//! are looked at one after the other. That is enough: a point that is taken in a stripe after the
+//! look is at or above the `visible` that was read before.
 
 use crate::key::Seqno;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
@@ -40,12 +41,13 @@ const STRIPES: usize = 2;
 /// The points of one engine.
 pub struct ReadPoints {
     stripes: [Stripe; STRIPES],
-    /// Points are dealt out in turn: loom's threads have no numbers of their own.
+    /// Points are dealt out in turn, because loom's threads have no numbers.
     #[cfg(loom)]
     dealt: crate::sync::atomic::AtomicUsize,
 }
 
-/// Some of the points, on cache lines of their own: two, because processors fetch them in pairs.
+/// Some of the points, on two cache lines of their own. Two, because processors fetch them in
+/// pairs.
 #[repr(align(128))]
 struct Stripe {
     /// At or below every point held here; `NOBODY` without one.
@@ -57,9 +59,9 @@ struct Stripe {
 
 #[derive(Default)]
 struct Points {
-    /// Ascending. Taken at rising numbers, so a new one goes to the end.
+    /// Ascending. Numbers rise, so a new one usually goes to the end.
     seqnos: Vec<Seqno>,
-    /// Who holds them, each in a place of its own as long as it does, in no order.
+    /// Their holders, in no order. A holder keeps its place as long as it holds the point.
     holdings: Vec<Holding>,
     /// The first vacant place; `NOWHERE` without one.
     vacant: usize,
@@ -70,7 +72,7 @@ struct Points {
 /// No place.
 const NOWHERE: usize = usize::MAX;
 
-/// Plain data: to take and to give back a point writes a few words in here and frees nothing.
+/// Plain data. To take or to give back a point writes a few words here, and frees nothing.
 #[derive(Clone, Copy)]
 struct Holding {
     /// `None` while it is vacant.
@@ -100,7 +102,7 @@ pub enum Holder {
 pub struct Held {
     /// What it is held for.
     pub holder: Holder,
-    /// What it was called.
+    /// Its label.
     pub label: Option<Arc<str>>,
     /// The last sequence number that is read.
     pub seqno: Seqno,
@@ -117,8 +119,8 @@ impl Points {
         if self.seqnos.last().is_none_or(|last| *last <= seqno) {
             return self.seqnos.push(seqno);
         }
-        // Who reads what a change has just published holds its number, which may not be called
-        // visible yet, and others hold lower ones after that.
+        // Not always the last one: whoever reads what a change has just published holds the number
+        // of the change, which may not be visible yet.
         let at = self.seqnos.partition_point(|point| *point <= seqno);
         self.seqnos.insert(at, seqno);
     }
@@ -150,7 +152,7 @@ impl Points {
         self.holdings.len() - 1
     }
 
-    /// Whoever was there is gone.
+    /// The holder at this place is gone.
     #[inline]
     fn vacate(&mut self, at: usize) {
         let place = &mut self.holdings[at];
@@ -165,14 +167,14 @@ impl Points {
 pub(crate) enum Reach {
     /// Everything that was overwritten at or below the number.
     Everything,
-    /// What no point lies in; ascending.
+    /// What no point is in. These are the points, ascending.
     Around(Vec<Seqno>),
     /// Somebody is taking or giving back a point right now: ask later.
     Unknown,
 }
 
 impl Reach {
-    /// Does nobody stand in `[written, overwritten)`?
+    /// Is no point in `[written, overwritten)`?
     #[inline]
     pub(crate) fn frees(&self, written: impl FnOnce() -> Seqno, overwritten: Seqno) -> bool {
         match self {
@@ -211,8 +213,8 @@ impl ReadPoints {
         })
     }
 
-    /// Takes a point at what `visible` says, to read a superversion with this number. It is called
-    /// with a lock held for a few instructions, which hardly anybody else wants.
+    /// Takes a point at the number that `visible` returns, to read a superversion with this number.
+    /// `visible` is called with the stripe's lock held, for a few instructions.
     pub fn hold(
         self: &Arc<Self>,
         holder: Holder,
@@ -222,7 +224,7 @@ impl ReadPoints {
         let at = self.mine();
         let stripe = &self.stripes[at];
         let mut held = stripe.lock();
-        // Before `visible` is read, everything is to be kept.
+        // Until `visible` is read, everything is kept.
         stripe.oldest.store(0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let seqno = visible();
@@ -233,7 +235,8 @@ impl ReadPoints {
         ReadPoint { points: Arc::clone(self), seqno, stripe: at, place, labelled: false }
     }
 
-    /// It is `now`, and whoever holds a point is noticed. Returns when the first of them was.
+    /// Notes `now` for each holder that was not noticed before. Returns when the first of all
+    /// holders was.
     pub fn notice(&self, now: Instant) -> Option<Instant> {
         let notice = |stripe: &Stripe| {
             let mut held = stripe.lock();
@@ -285,8 +288,7 @@ impl ReadPoints {
         Reach::Around(all)
     }
 
-    /// How often a point was given back: what could not be retired before may be retired after it
-    /// changes.
+    /// How often a point was given back. When it changes, more may be retired than before.
     pub(crate) fn released(&self) -> u64 {
         let released = |stripe: &Stripe| stripe.released.load(Ordering::Relaxed);
         self.stripes.iter().map(released).sum()
@@ -326,9 +328,9 @@ impl fmt::Debug for ReadPoints {
 pub struct ReadPoint {
     points: Arc<ReadPoints>,
     seqno: Seqno,
-    /// Where it lies.
+    /// Its stripe.
     stripe: usize,
-    /// Where its holder is noted.
+    /// The place of its holder in the stripe.
     place: usize,
     labelled: bool,
 }
@@ -339,7 +341,7 @@ impl ReadPoint {
         self.seqno
     }
 
-    /// Its holder goes by this name.
+    /// Gives its holder this label.
     pub fn label(&mut self, label: &str) {
         let label = Arc::from(label);
         self.points.stripes[self.stripe].lock().labels.insert(self.place, label);
@@ -354,12 +356,12 @@ impl Drop for ReadPoint {
         held.remove(self.seqno);
         let oldest = held.seqnos.first().map_or(NOBODY, |oldest| oldest.0);
         stripe.oldest.store(oldest, Ordering::Relaxed);
-        // Only who has the lock writes it.
+        // Only the holder of the lock writes it.
         let released = stripe.released.load(Ordering::Relaxed);
         stripe.released.store(released + 1, Ordering::Relaxed);
         held.vacate(self.place);
         let label = if self.labelled { held.labels.remove(&self.place) } else { None };
-        // Freed without the lock.
+        // Freed after the lock is released.
         drop(held);
         drop(label);
     }

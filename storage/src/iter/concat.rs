@@ -1,7 +1,7 @@
-//! Tables in a row as one cursor.
+//! The tables of a sorted run as one cursor.
 //!
-//! The tables of a run are sorted and share no key. So one of them is open at a time, opened when
-//! the walk reaches it. An empty one is stepped over.
+//! The tables of a run are sorted and share no key. So only one of them is open at a time. It is
+//! opened when the walk reaches it. An empty one is skipped.
 
 use super::Cursor;
 use crate::error::Result;
@@ -35,7 +35,7 @@ pub trait SortedParts: Send {
     }
 }
 
-/// Walks a run. Opens a part's cursor when it gets there.
+/// A position in a run. It opens the cursor of a part when the walk reaches it.
 #[derive(Debug)]
 pub struct ConcatCursor<R: SortedParts> {
     run: R,
@@ -45,12 +45,12 @@ pub struct ConcatCursor<R: SortedParts> {
 }
 
 impl<R: SortedParts> ConcatCursor<R> {
-    /// Over `run`; not valid until the first seek.
+    /// A cursor over `run`. It is not valid until the first seek.
     pub fn new(run: R) -> Self {
         Self { run, part: 0, cursor: None, valid: false }
     }
 
-    /// The cursor over `part`, the open one if it is that.
+    /// The cursor over `part`. It is opened, unless it is the open one.
     fn enter(&mut self, part: usize) -> Result<&mut R::Cursor> {
         if self.part != part {
             self.cursor = None;

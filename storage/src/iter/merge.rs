@@ -1,14 +1,14 @@
-//! Several cursors as one: in key order, and of equal keys only the newest entry.
+//! Several cursors as one, in key order. Of equal keys only the newest entry comes out.
 //!
 //! Guarantees: each user key comes out once, with the entry of the highest sequence number. Of
 //! equal numbers it is the one from the child with the lower index. Tombstones come out too. Moves
-//! forward, backward and mixed work. After an error the cursor is not valid until the next seek.
+//! forward and backward may be mixed. After an error the cursor is not valid until the next seek.
 //!
-//! There are few children, so a plain scan finds the best one, over the first eight bytes of their
-//! keys side by side. The runner-up is remembered: while one child stays in front of it, a step
-//! costs one comparison, whatever the number of children.
+//! There are few children, so the best one is found by a linear scan. It compares the first eight
+//! bytes of their keys, which are side by side in memory. The runner-up is remembered. While one
+//! child stays in front of it, a step costs one comparison, whatever the number of children.
 //!
-//! It does not hide tombstones and does not bound the walk. The view does.
+//! Does not: hide tombstones, or bound the walk. The view does both.
 
 use super::Cursor;
 use crate::error::Result;
@@ -33,13 +33,13 @@ struct Mark {
 #[derive(Debug)]
 pub struct MergeCursor<C> {
     children: Vec<C>,
-    /// Of each child; right once it is chosen from.
+    /// One for each child. They are valid when a child is chosen.
     marks: Vec<Mark>,
     /// The child that stands on the current entry.
     current: Option<usize>,
     /// The child that would be current if `current` were not there.
     rival: Option<usize>,
-    /// Some other child stands on the current key, with an entry that lost.
+    /// Does another child stand on the current key, with an entry that lost?
     duplicates: bool,
     direction: Direction,
     /// The current key, kept while children move away from it.
@@ -48,7 +48,7 @@ pub struct MergeCursor<C> {
 }
 
 impl<C: Cursor> MergeCursor<C> {
-    /// Merges `children`; not valid until the first seek. Put newer layers first.
+    /// A merge of `children`, newer layers first. It is not valid until the first seek.
     pub fn new(children: Vec<C>) -> Self {
         Self {
             marks: vec![Mark::default(); children.len()],
@@ -62,8 +62,8 @@ impl<C: Cursor> MergeCursor<C> {
         }
     }
 
-    /// How many entries lost to a newer one of their key since the merge began, counted when a walk
-    /// in one direction steps over them.
+    /// How many entries lost to a newer one of their key since the merge began. An entry is counted
+    /// when the walk steps over it.
     pub fn superseded(&self) -> u64 {
         self.superseded
     }
@@ -93,7 +93,7 @@ impl<C: Cursor> MergeCursor<C> {
         }
     }
 
-    /// Takes note of where a child stands.
+    /// Notes where a child stands.
     #[inline]
     fn look_at(&mut self, index: usize) {
         let child = &self.children[index];
@@ -152,7 +152,7 @@ impl<C: Cursor> MergeCursor<C> {
         Ok(())
     }
 
-    /// Moves every child off the current key in `direction`; all stand beyond it afterwards.
+    /// Moves every child off the current key in `direction`. Afterwards all stand behind it.
     fn turn(&mut self, direction: Direction) -> Result<()> {
         let current = self.current.take().expect("the cursor is valid");
         let mut pivot = std::mem::take(&mut self.pivot);

@@ -1,4 +1,4 @@
-//! Cursors: one way to walk entries, wherever they lie.
+//! Cursors: one way to walk over entries, wherever they are.
 
 use crate::error::Result;
 use crate::key::{Kind, Seqno};
@@ -13,17 +13,17 @@ pub use merge::MergeCursor;
 
 /// A position in a sorted sequence of entries, each user key at most once.
 ///
-/// A cursor that has gone past very many keys which it does not show may *rest* on such a key, so
-/// that whoever drives it can let others run: it then shows a delete at `Seqno::ZERO`, the number
-/// of no entry. That is what is true of the key there, and of two cursors with the key the one that
-/// has an entry wins.
+/// A cursor may *rest* after it has passed very many keys that it does not show, so that its caller
+/// can let others run. It then stands on such a key, and shows a delete at `Seqno::ZERO`, a number
+/// that no entry has. In a merge it loses to every entry of the key.
 ///
 /// After a positioning call either `valid()` is true and the accessors describe the current entry,
-/// or the cursor stands past one of the ends. After an error the cursor is not valid; a new seek
-/// makes it usable again. `Error::WouldBlock` is returned only by cursors that were opened so.
+/// or the cursor stands past one of the ends. After an error the cursor is not valid. A new seek
+/// makes it usable again. Only cursors that were opened with `ReadTier::Memory` return
+/// `Error::WouldBlock`.
 ///
-/// `next` and `prev` may be mixed freely. Calling an accessor, `next` or `prev` while not valid is
-/// a broken rule of the caller and panics.
+/// `next` and `prev` may be mixed freely. Accessors, `next` and `prev` panic if the cursor is not
+/// valid.
 pub trait Cursor: Send {
     /// Does the cursor stand on an entry?
     fn valid(&self) -> bool;

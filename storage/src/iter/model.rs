@@ -21,8 +21,8 @@ pub(crate) struct VecCursor {
     moves_before_failure: Option<usize>,
 }
 
-/// Makes the same moves with a cursor and with the oracle; `shown`, what there is to be seen of
-/// each, is handed to `compare` after each move.
+/// Makes the same moves with a cursor and with the oracle. After each move `compare` gets what both
+/// show.
 pub(crate) fn walk_alike<T>(
     cursor: &mut dyn Cursor,
     oracle: &mut VecCursor,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Memory is taken ahead for so much at most.
+/// The most memory that is allocated ahead.
 const ENTRIES_FORESEEN_MAX: usize = 4096;
 const BYTES_FORESEEN_MAX: usize = 256 << 10;
 
@@ -13,7 +13,7 @@ pub struct ScanBatchBuilder {
     data: Vec<u8>,
     /// Where each entry's key and value end.
     ends: Vec<(u32, u32)>,
-    /// Of entries without their values: how long those are.
+    /// In a scan of keys: the lengths of the values.
     lengths: Vec<u32>,
 }
 
@@ -23,8 +23,9 @@ impl ScanBatchBuilder {
         Self::default()
     }
 
-    /// Before the first of up to `entries_max` entries, which are about as long as this one, and
-    /// have about `bytes_max` bytes: takes the memory for them at once.
+    /// Allocates the memory of a whole batch at once. Called before the first of up to
+    /// `entries_max` entries, which are about as long as this one and have about `bytes_max` bytes
+    /// together.
     #[inline]
     pub fn make_room(&mut self, entry_bytes: usize, bytes_max: usize, entries_max: usize) {
         if self.ends.capacity() == 0 {
@@ -41,8 +42,8 @@ impl ScanBatchBuilder {
 
     /// Appends an entry.
     ///
-    /// # Panics
-    /// Beyond 4 GiB: scans stop at 1 GiB, before an entry that is at most that large.
+    /// # Panics Beyond 4 GiB. Scans never get there: they stop at 1 GiB, and an entry is at most
+    /// that large.
     #[inline]
     pub fn push(&mut self, key: &[u8], value: &[u8]) {
         let key_end = self.data.len() + key.len();
@@ -54,7 +55,7 @@ impl ScanBatchBuilder {
         self.ends.push((key_end as u32, end as u32));
     }
 
-    /// Appends an entry without its value, which has so many bytes. Not among others with theirs.
+    /// Appends a key, and the length of its value. A batch has either all values or none.
     ///
     /// # Panics
     /// As `push`.
@@ -110,7 +111,7 @@ pub struct ScanBatch {
 struct Places {
     /// Where each entry's key and value end.
     ends: Vec<(u32, u32)>,
-    /// In a scan of keys: how long the values are. Else empty.
+    /// In a scan of keys: the lengths of the values. Otherwise empty.
     lengths: Vec<u32>,
 }
 
@@ -153,8 +154,7 @@ impl ScanBatch {
         self.data.slice(key_end as usize..end as usize)
     }
 
-    /// The length of a value, also in a scan of keys, which does not have it. Panics beyond the
-    /// end.
+    /// The length of a value, also in a scan of keys. Panics beyond the end.
     #[inline]
     pub fn value_len(&self, index: usize) -> usize {
         let (key_end, end) = self.ends()[index];

@@ -1,32 +1,32 @@
-//! A cursor that passes over spans: what lies in them is not there for it.
+//! A cursor without what lies in some spans.
 
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno, Span};
 use std::sync::Arc;
 
-/// The span that contains `key`, of some that ascend.
+/// The span that contains `key`; `spans` ascend.
 pub(super) fn find<'a>(spans: &'a [Span], key: &[u8]) -> Option<&'a Span> {
     let after = spans.partition_point(|span| &span.lo[..] <= key);
     let span = &spans[after.checked_sub(1)?];
     span.contains(key).then_some(span)
 }
 
-/// A position outside of the spans that are cut out. To leave one costs a seek.
+/// A position outside of the spans that are cut out. To pass such a span costs a seek.
 #[derive(Debug)]
 pub struct CutOut<C> {
     cursor: C,
-    /// Ascending, and apart from each other; `None` if there are none.
+    /// Ascending, and they do not touch; `None` if there are none.
     spans: Option<Arc<[Span]>>,
 }
 
 impl<C: Cursor> CutOut<C> {
-    /// `cursor` without `spans`, which ascend and are apart from each other.
+    /// `cursor` without `spans`, which ascend and do not touch.
     pub fn new(cursor: C, spans: Arc<[Span]>) -> Self {
         Self { cursor, spans: Some(spans).filter(|spans| !spans.is_empty()) }
     }
 
-    /// `cursor`, of which nothing is cut out.
+    /// All of `cursor`.
     pub(super) fn whole(cursor: C) -> Self {
         Self { cursor, spans: None }
     }

@@ -1,8 +1,8 @@
 //! A sealed memtable without the spans that were cut out of it.
 //!
 //! An excise takes effect in memory at once, and waits for no flush. Every memtable of the range is
-//! sealed by then, so all that it has in the span is older than the change
-//! (INVARIANT(mask-covers-replay)) and is passed over. A memtable that several ranges share has a
+//! sealed before it. So everything that such a memtable has in the span is older than the change
+//! (INVARIANT(mask-covers-replay)), and is skipped. A memtable that several ranges share has a
 //! slice in each of them.
 
 use super::cut_out::{CutOut, find};
@@ -14,16 +14,16 @@ use std::sync::Arc;
 /// A position in a slice of a memtable.
 pub type MemtableSliceCursor = CutOut<MemtableCursor>;
 
-/// See the module. Cheap to clone.
+/// A sealed memtable, and the spans that were cut out of it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MemtableSlice {
     table: Arc<Memtable>,
-    /// Ascending, and apart from each other.
+    /// Ascending, and they do not touch.
     cut_out: Arc<[Span]>,
 }
 
 impl MemtableSlice {
-    /// All of a memtable.
+    /// The whole memtable.
     pub fn whole(table: Arc<Memtable>) -> Self {
         Self { table, cut_out: Arc::default() }
     }
@@ -33,12 +33,12 @@ impl MemtableSlice {
         &self.table
     }
 
-    /// The spans that it is without.
+    /// The spans that were cut out.
     pub fn cut_out(&self) -> &[Span] {
         &self.cut_out
     }
 
-    /// The same without `spans`, too.
+    /// The same slice without `spans`.
     #[must_use]
     pub fn without<'a>(&self, spans: impl IntoIterator<Item = &'a Span>) -> Self {
         let spans = spans.into_iter().filter(|span| !span.is_empty()).cloned();
@@ -52,11 +52,11 @@ impl MemtableSlice {
         !self.cut_out.is_empty() && find(&self.cut_out, key).is_some()
     }
 
-    /// A walk over what a reader at `upto` sees of it.
+    /// A cursor over what a reader at `upto` sees.
     pub fn cursor(&self, upto: Seqno) -> MemtableSliceCursor {
         let cursor = self.table.cursor(upto);
         if self.cut_out.is_empty() {
-            // An empty list has a count of holders, too, which all readers would write to.
+            // An empty list is not cloned: all readers would write to its reference count.
             return CutOut::whole(cursor);
         }
         CutOut::new(cursor, Arc::clone(&self.cut_out))

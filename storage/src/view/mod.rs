@@ -2,12 +2,12 @@
 //!
 //! Readers load a `Superversion` through one pointer (INVARIANT(one-pointer)). It has an entry for
 //! each range, with everything that a reader must know of it. A `View` is a superversion and a
-//! sequence number. It sees the newest entry at or below that number, for ever, whatever is flushed
+//! sequence number. It always shows the newest entry at or below that number, whatever is flushed
 //! or compacted meanwhile.
 //!
 //! Layers are asked newest first, and the first answer wins (INVARIANT(newest-layer-first)): the
-//! active memtable, the sealed ones, then the layers of the tables. Tables keep only the newest
-//! entry of a key. So a table may be published only when everything in it is visible; the version
+//! active memtable, the sealed ones, then the layers of the tables. A table has only the newest
+//! entry of a key. So it may be published only when everything in it is visible. The version
 //! manager waits for that.
 //!
 //! INVARIANT(no-block-on-executor): with `ReadTier::Memory` nothing here waits for the disk. A cold
@@ -18,11 +18,11 @@ mod cut_out;
 mod get;
 mod memtable_slice;
 mod own_writes;
+mod range_walk;
 mod scan;
 mod source;
 #[cfg(test)]
 mod tests;
-mod turn;
 mod want;
 mod whole;
 
@@ -116,7 +116,7 @@ impl<O> RangeEntry<O> {
         std::iter::once(&self.active).chain(self.sealed.iter().map(MemtableSlice::table))
     }
 
-    /// Everything in front of the tables, newest first (one-layer-order).
+    /// Everything in front of the range's tables, newest first (one-layer-order).
     /// INVARIANT(ahead-waits): tables ahead of memory have their place among memtables.
     pub fn in_front(&self) -> impl Iterator<Item = InFront<'_>> {
         let mut pending = self.pending.iter().peekable();
@@ -144,7 +144,7 @@ impl<O> fmt::Debug for RangeEntry<O> {
     }
 }
 
-/// Puts what `version` has on disk behind ranges that are the same ones.
+/// Sets the tables of `ranges` to those of `version`, which has the same ranges.
 pub fn put_behind<'a, O: 'a>(
     ranges: impl ExactSizeIterator<Item = &'a mut RangeEntry<O>>,
     version: &Version,
@@ -163,8 +163,8 @@ pub struct Superversion<O> {
     pub number: u64,
     /// Rises with every change of the routes.
     pub epoch: u64,
-    /// The number of the last change in it: everything up to there was applied, in every range,
-    /// before this was published (INVARIANT(born-is-applied)).
+    /// The number of the last change in it. Everything up to that number was applied, in every
+    /// range, before this was published (INVARIANT(born-is-applied)).
     pub born: Seqno,
     /// By keyspace and key; the spans of a keyspace cover all keys.
     pub ranges: Vec<RangeEntry<O>>,
@@ -172,7 +172,7 @@ pub struct Superversion<O> {
     pub keyspaces: Arc<Keyspaces>,
     /// Is there one range, and can nobody name another keyspace than the default one?
     is_one: bool,
-    /// What views hold: it may outlive the owners by far.
+    /// What views hold. It may long outlive the owners.
     without_owners: OnceLock<Arc<Superversion<()>>>,
 }
 
@@ -189,7 +189,7 @@ impl<O> Superversion<O> {
         Self { number, epoch, born, ranges, keyspaces, is_one, without_owners: OnceLock::new() }
     }
 
-    /// Is there one range, to which whatever anybody can name is routed?
+    /// Is there only one range, so that every key is routed to it?
     #[inline]
     pub fn is_one(&self) -> bool {
         self.is_one
@@ -239,23 +239,22 @@ impl<O> Superversion<O> {
     }
 }
 
-/// One instant of the database. It holds memtables and files, and what was visible in them then. It
-/// is cheap to clone.
+/// One instant of the database. It holds memtables and files. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// What there is.
+    /// The memtables and tables.
     pub superversion: Arc<Superversion<()>>,
     /// Entries above it are not seen.
     pub upto: Seqno,
-    /// Keeps what is overwritten from here on, while memtables reclaim.
+    /// Keeps memtables from retiring what the view shows.
     _point: Option<Arc<ReadPoint>>,
     /// Writes that lie over it.
     own: Option<Arc<OwnWrites>>,
 }
 
 impl View {
-    /// `superversion` as of `upto`, where no memtable reclaims. Load the superversion first and
-    /// `visible` after it.
+    /// `superversion` as of `upto`, for memtables that retire nothing. Load the superversion first
+    /// and `visible` after it.
     pub fn new(superversion: Arc<Superversion<()>>, upto: Seqno) -> Self {
         let upto = upto.max(superversion.born);
         Self { superversion, upto, _point: None, own: None }
@@ -268,7 +267,7 @@ impl View {
         Self { superversion, upto, _point: Some(Arc::new(point)), own: None }
     }
 
-    /// The same with writes over it, in place of those that lie over it, if any do.
+    /// The same with `own` over it, in place of writes that are over it already.
     ///
     /// # Errors
     /// One of their keyspaces is not there.
@@ -281,13 +280,13 @@ impl View {
         Ok(Self { own: Some(Arc::new(own)), ..self.clone() })
     }
 
-    /// What the writes over it make of a key; `None` if they leave it as it is.
+    /// What the writes over it do to a key; `None` if they do not touch it.
     #[inline]
     fn own(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Own<'_>> {
         self.own.as_ref()?.get(keyspace, key)
     }
 
-    /// The range of a key. None where the keyspace is not there yet, which is as if it were empty.
+    /// The range of a key. `None` if the keyspace did not exist yet: it is read as empty.
     fn route(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<&RangeEntry<()>>> {
         let range = self.superversion.route(keyspace, key);
         match range {

@@ -1,8 +1,8 @@
-//! A batch that lies over a view: its writer reads what it will have written.
+//! A batch that lies over a view, so that its writer reads what it is about to write.
 //!
-//! Guarantees: of each key what the batch comes to, whatever is below; what it deletes, key by key
-//! or by range, is not there. It is sorted once, when it is laid over, and holds nothing of the
-//! batch itself. Does not: write anything, or see a batch that changes.
+//! Guarantees: for each key in the batch its last operation counts, whatever is below. What the
+//! batch deletes, by key or by range, is not there. The writes are sorted once, and are a copy.
+//! Does not: write anything, or follow later changes of the batch.
 
 use crate::batch::WriteBatch;
 use crate::error::Result;
@@ -14,21 +14,21 @@ use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What a batch comes to, in order.
+/// The outcome of a batch, in key order.
 #[derive(Debug)]
 pub struct OwnWrites {
-    /// By keyspace and key; of what is deleted there is no value.
+    /// By keyspace and key. A delete has no value.
     entries: Vec<OwnWrite>,
-    /// What it deletes by range, by keyspace.
+    /// The spans that it deletes, by keyspace.
     cut_out: Vec<(KeyspaceId, Arc<[Span]>)>,
 }
 
-/// What a batch makes of a key.
+/// What a batch does to a key.
 #[derive(Clone, Copy, Debug)]
 pub enum Own<'a> {
-    /// It has this value.
+    /// It gets this value.
     Put(&'a Bytes),
-    /// It is not there.
+    /// It is deleted.
     Deleted,
 }
 
@@ -50,11 +50,11 @@ struct OwnWrite {
 }
 
 impl OwnWrites {
-    /// What `batch` comes to, which is as it will be in the log.
+    /// The outcome of `batch`, which names its keyspaces as it will in the log.
     pub fn new(batch: &WriteBatch) -> Self {
         let encoded = Bytes::copy_from_slice(batch.encoded());
         let from = batch.encoded().as_ptr() as usize;
-        // Slices of the one copy, at the places where they are in the batch.
+        // Slices of one copy, at the same offsets as in the batch.
         let kept = |bytes: &[u8]| {
             let at = bytes.as_ptr() as usize - from;
             encoded.slice(at..at + bytes.len())
@@ -77,7 +77,7 @@ impl OwnWrites {
         self.entries.iter().map(|entry| entry.keyspace).chain(deleted)
     }
 
-    /// What it makes of `key`; `None` if it leaves it as it is.
+    /// What it does to `key`; `None` if it does not touch it.
     pub fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Own<'_>> {
         let wanted = (keyspace, key);
         match self.entries.binary_search_by(|one| (one.keyspace, &one.key[..]).cmp(&wanted)) {
@@ -86,25 +86,26 @@ impl OwnWrites {
         }
     }
 
-    /// What it deletes by range.
+    /// The spans that it deletes in a keyspace.
     pub(super) fn cut_out(&self, keyspace: KeyspaceId) -> Option<&Arc<[Span]>> {
         let found = self.cut_out.iter().find(|(of, _)| *of == keyspace);
         found.map(|(_, spans)| spans)
     }
 }
 
-/// A position in what a batch writes to one keyspace. All of it is as new as can be seen.
+/// A position in what a batch writes to one keyspace. All its entries have the newest number that
+/// the reader sees.
 #[derive(Debug)]
 pub struct OwnWritesCursor {
     own: Arc<OwnWrites>,
     of_keyspace: Range<usize>,
-    /// Outside of that range: nowhere.
+    /// Outside of that range, the cursor is not valid.
     at: usize,
     seqno: Seqno,
 }
 
 impl OwnWritesCursor {
-    /// Over what is written to `keyspace`, for a reader at `upto`; `None` if nothing is.
+    /// A cursor over the writes to `keyspace`, for a reader at `upto`; `None` if there are none.
     pub fn new(own: &Arc<OwnWrites>, keyspace: KeyspaceId, upto: Seqno) -> Option<Self> {
         let start = own.entries.partition_point(|one| one.keyspace < keyspace);
         let end = own.entries.partition_point(|one| one.keyspace <= keyspace);

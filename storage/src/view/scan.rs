@@ -3,14 +3,14 @@
 //! Each live key of the view comes out once, in order. Tombstones do not come out. A cursor is
 //! owned and `Send`.
 //!
-//! When a block is cold and the cursor may not wait, `fill` and `advance` say `WouldBlock`. What
-//! came out stays good. Allow it to wait (`set_tier`), or fork it and let the fork wait on another
-//! thread, and go on. The walk goes on after the last key that was looked at, whether or not that
-//! key came out. So every call gets further, and a walk ends, however many tombstones lie on its
-//! way.
+//! When a block is cold and the cursor may not wait, `fill` and `advance` return `WouldBlock`. What
+//! came out before stays valid. The caller then lets the cursor wait (`set_tier`), or forks it and
+//! lets the fork wait on another thread. The walk continues after the last key that was looked at,
+//! whether or not that key came out. So every call makes progress, and a walk ends, however many
+//! tombstones are on its way.
 
+use super::range_walk::{End, Inside, RangeWalk, Start, Stop, first_range, seek};
 use super::source::{self, Source, Walker, each_source};
-use super::turn::{End, Inside, Start, Stop, Turn, first_range, seek};
 use super::{ScanBatchBuilder, View};
 use crate::error::Result;
 use crate::iter::Cursor;
@@ -21,8 +21,8 @@ use std::fmt;
 
 /// A batch ends at this many bytes, whatever the caller allows.
 const BATCH_BYTES_CAP: usize = 1 << 30;
-/// A call returns after looking at this many keys even if most were deleted or younger than the
-/// view, so that its time is bounded.
+/// A call returns after looking at so many keys, even if most were deleted or are newer than the
+/// view. So its time is bounded.
 const STEPS_MAX: usize = 4096;
 
 /// What to walk, and how.
@@ -61,31 +61,31 @@ impl ScanSpec {
 
 /// A position in a view.
 pub struct ScanCursor {
-    /// The layers of the range that is walked; `None` where they are to be opened. Goes before the
-    /// view, whose table handles see to it that a file is closed when it is removed: the last to
-    /// close it would free its blocks, and may be an executor.
+    /// The open layers of the range that is walked; `None` if they are not open. It is dropped
+    /// before the view. The view's table handles close a removed file on an engine thread; a walker
+    /// that outlived them would close it, and free its blocks, on an executor.
     walker: Option<Walker>,
-    /// Does it stand on the next entry? Else it is put there, by `start`.
+    /// Does the walker stand on the next entry? If not, `start` says where to put it.
     is_placed: bool,
-    /// It stands on an entry that `advance` has handed out.
+    /// Does it stand on an entry that `advance` has lent?
     is_lent: bool,
     view: View,
     spec: ScanSpec,
     tier: ReadTier,
-    /// That range, by index; `None` before the first step.
+    /// The index of the range that is walked; `None` before the first step.
     range: Option<usize>,
-    /// Where the walk over it ends. Right once the walker is in place.
+    /// Where the walk over the range ends. Valid once the walker is in place.
     end: End,
-    /// Where the walk goes on, unless the walker is in place.
+    /// Where the walk continues, if the walker is not in place.
     start: Start,
     /// The key that `start` means.
     last: Vec<u8>,
-    /// The last key that this call looked at and did not put out; empty if there is none.
+    /// The last key that this call looked at and did not hand out; empty if there is none.
     passed: Vec<u8>,
     done: bool,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advanced {
     /// The cursor stands on an entry: see `entry`.
@@ -93,7 +93,8 @@ pub enum Advanced {
         /// Keys before it that do not come out.
         passed: usize,
     },
-    /// It has looked at very many keys that do not come out. Let others run, and call again.
+    /// The cursor has looked at very many keys that do not come out. Let others run, and call
+    /// again.
     Rest,
     /// The walk is over.
     End,
@@ -122,7 +123,7 @@ macro_rules! each_walker {
 }
 
 impl ScanCursor {
-    /// Over `view`. Does nothing yet.
+    /// A cursor over `view`. It opens nothing yet.
     pub fn new(view: View, spec: ScanSpec, tier: ReadTier) -> Self {
         Self {
             walker: None,
@@ -163,7 +164,7 @@ impl ScanCursor {
         }
     }
 
-    /// From now on, may it wait for the disk? Layers are opened again where that changes.
+    /// Sets whether it may wait for the disk. Layers are opened again if that changes.
     pub fn set_tier(&mut self, tier: ReadTier) {
         if self.tier != tier {
             self.close();
@@ -171,7 +172,7 @@ impl ScanCursor {
         }
     }
 
-    /// Lets go of the layers, and of the memory that they pin. The next step opens them again.
+    /// Closes the layers, and frees the memory that they pin. The next step opens them again.
     pub fn close(&mut self) {
         self.note_place();
         self.walker = None;
@@ -179,14 +180,13 @@ impl ScanCursor {
         self.is_lent = false;
     }
 
-    /// Goes on at `key`, or beyond it if the span has no such entry: forward or back, also after
-    /// the end or an error. What lies outside of the span stays outside. Layers that are open stay
-    /// open.
+    /// Continues at `key`, or at the next key in the direction of travel: forward or back, also
+    /// after the end or an error. The walk never leaves the span. Open layers stay open.
     pub fn seek(&mut self, key: &[u8]) {
         self.go_on(key, Start::At);
     }
 
-    /// Goes on beyond `key`, as `seek` goes on at one.
+    /// Continues behind `key`. Otherwise as `seek`.
     pub fn seek_beyond(&mut self, key: &[u8]) {
         self.go_on(key, Start::After);
     }
@@ -220,7 +220,7 @@ impl ScanCursor {
         }
     }
 
-    /// Notes where the walker stands, which may go then.
+    /// Notes where the walker stands. The walker may be dropped then.
     fn note_place(&mut self) {
         let Some(walker) = self.walker.as_ref().filter(|_| self.is_placed) else { return };
         let (valid, key) = each_walker!(walker, c => {
@@ -232,7 +232,7 @@ impl ScanCursor {
             self.last.clear();
             self.last.extend_from_slice(key);
         } else {
-            // The last step came to the end of the range.
+            // The last step reached the end of the range.
             self.leave();
         }
     }
@@ -241,8 +241,7 @@ impl ScanCursor {
     /// amount of work is done. `Ok(false)` when the walk is over; `Ok(true)` otherwise, also with
     /// nothing appended (a stretch of tombstones, or of younger keys): call again.
     ///
-    /// # Errors
-    /// What was appended stays good, and the next call continues after it.
+    /// # Errors What was appended stays valid, and the next call continues after it.
     pub fn fill(
         &mut self,
         out: &mut ScanBatchBuilder,
@@ -259,11 +258,10 @@ impl ScanCursor {
         result
     }
 
-    /// Steps to the next entry; `entry` shows it until the next call. A key
-    /// of a table is put together from two pieces; else nothing is copied that lies in one piece.
+    /// Steps to the next entry. `entry` returns it until the next call. A key of a table is put
+    /// together from two pieces. Anything else is copied only if it is not in one piece.
     ///
-    /// # Errors
-    /// The next call continues where this one came to.
+    /// # Errors The next call continues where this one stopped.
     pub fn advance(&mut self) -> Result<Advanced> {
         let result = self.advance_some();
         if result.is_err() {
@@ -273,10 +271,9 @@ impl ScanCursor {
         result
     }
 
-    /// The entry that `advance` came to. In a walk over keys the value is empty.
+    /// The entry that `advance` has found. In a walk over keys the value is empty.
     ///
-    /// # Panics
-    /// If the last call was not an `advance` that came to an entry.
+    /// # Panics If the last call was not an `advance` that found an entry.
     #[inline]
     pub fn entry(&self) -> (&[u8], &[u8]) {
         assert!(self.is_lent, "advance has come to an entry");
@@ -292,8 +289,8 @@ impl ScanCursor {
         Ok(())
     }
 
-    /// After an error the walk continues after what was looked at last: `came_out`, or what was
-    /// passed after it.
+    /// After an error the walk continues behind the key that was looked at last: `came_out`, or one
+    /// that was passed after it.
     #[cold]
     fn give_up(&mut self, came_out: Option<&[u8]>) {
         let passed = Some(&self.passed[..]).filter(|passed| !passed.is_empty());
@@ -328,9 +325,9 @@ impl ScanCursor {
                 self.leave();
                 continue;
             }
-            let (walker, mut turn) = self.turn();
+            let (walker, mut walk) = self.range_walk();
             let steps = &mut steps;
-            let stop = each_walker!(walker, c => turn.drain(c, out, bytes_max, entries_max, steps));
+            let stop = each_walker!(walker, c => walk.drain(c, out, bytes_max, entries_max, steps));
             if let Stop::RangeEnd = stop? {
                 self.leave();
             }
@@ -352,9 +349,9 @@ impl ScanCursor {
                     continue;
                 }
             }
-            let (walker, mut turn) = self.turn();
+            let (walker, mut walk) = self.range_walk();
             let steps = &mut steps;
-            match each_walker!(walker, c => turn.find(c, steps))? {
+            match each_walker!(walker, c => walk.find(c, steps))? {
                 Stop::Entry => {
                     self.is_lent = true;
                     return Ok(Advanced::Entry { passed: STEPS_MAX - *steps });
@@ -376,19 +373,19 @@ impl ScanCursor {
         let walker = self.walker.as_mut().expect("the entry is lent by a walker");
         let (passed, reverse) = (&mut self.passed, self.spec.reverse);
         each_walker!(walker, c => {
-            // The step may fail, and the key is gone then.
+            // If the step fails, the key is lost.
             passed.clear();
             passed.extend_from_slice(c.key());
             if reverse { c.prev() } else { c.next() }
         })
     }
 
-    /// Puts the walker where the walk goes on in this range, opening its layers if they are not;
-    /// false if no layer has anything.
+    /// Puts the walker where the walk continues in this range. Opens the range's layers if they are
+    /// closed. False if no layer has an entry.
     fn enter(&mut self) -> Result<bool> {
         let range = match self.range {
             Some(range) => range,
-            // A view of before there was the keyspace shows nothing of it.
+            // A view that is older than the keyspace shows nothing of it.
             None => match first_range(&self.view.superversion, &self.spec) {
                 Some(first) if !self.spec.span.is_empty() => *self.range.insert(first),
                 _ => return Ok(false),
@@ -401,7 +398,8 @@ impl ScanCursor {
         }
         let Some(walker) = &mut self.walker else { return Ok(false) };
         let inside = Inside::of(entry, &self.spec);
-        // What this call appended before is in other ranges: `last` is enough to seek in this one.
+        // What this call appended before is in other ranges, so `last` is enough to seek in this
+        // one.
         let (start, last, reverse) = (self.start, &self.last[..], self.spec.reverse);
         each_walker!(walker, c => seek(c, &inside, reverse, start, last))?;
         self.end = inside.end(&self.spec);
@@ -411,7 +409,7 @@ impl ScanCursor {
 
     /// What a call walks in the range that was entered.
     #[inline]
-    fn turn(&mut self) -> (&mut Walker, Turn<'_>) {
+    fn range_walk(&mut self) -> (&mut Walker, RangeWalk<'_>) {
         fn end(span: &Span, reverse: bool) -> Option<&[u8]> {
             if reverse { Some(&span.lo) } else { span.hi.as_deref() }
         }
@@ -425,8 +423,8 @@ impl ScanCursor {
             }
         };
         let upto = self.view.upto;
-        let turn = Turn { reverse, keys_only, bound, upto, passed: &mut self.passed };
-        (self.walker.as_mut().expect("a range was entered"), turn)
+        let walk = RangeWalk { reverse, keys_only, bound, upto, passed: &mut self.passed };
+        (self.walker.as_mut().expect("a range was entered"), walk)
     }
 
     /// Goes on to the next range in the direction of travel.

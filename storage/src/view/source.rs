@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(super) enum Source {
     /// Writes that lie over the view.
     Own(OwnWritesCursor),
-    /// A layer of which they delete something by range.
+    /// A layer, without what those writes delete by range.
     Under(Box<CutOut<Source>>),
     Memory(MemtableSliceCursor),
     Slice(SliceCursor),
@@ -100,13 +100,13 @@ pub(super) fn open<O>(
     let mut sources = Sources::default();
     if let Some(own) = own {
         sources.cut_out = own.cut_out(spec.keyspace);
-        // In front, so that of a key which is in both it is the newer one.
+        // They come first: if a key is in both, the own write is the newer one.
         if let Some(own) = OwnWritesCursor::new(own, spec.keyspace, upto) {
             sources.push_as_is(Source::Own(own));
         }
     }
-    // What is visible was inserted before `upto` was chosen: an empty memtable stays empty for this
-    // view.
+    // What is visible was inserted before `upto` was chosen. So an empty memtable stays empty for
+    // this view.
     let has = |memtable: &Memtable| memtable.first_seqno().is_some_and(|first| first <= upto);
     for layer in range.in_front() {
         match layer {
@@ -128,7 +128,7 @@ pub(super) fn open<O>(
     Ok(sources.into_walker())
 }
 
-/// Layers that are being opened, newest first. One alone is walked without a merge.
+/// Layers that are being opened, newest first. A single one is walked without a merge.
 #[derive(Default)]
 struct Sources<'a> {
     only: Option<Source>,
@@ -168,7 +168,7 @@ impl Sources<'_> {
 fn of_run(run: &Run, spec: &ScanSpec, tier: ReadTier) -> Result<Source> {
     let mut readahead_bytes = spec.readahead_bytes;
     if let Some(entries) = spec.entries_wanted {
-        // What this run would have of them if it had all.
+        // So many entries take about so many bytes of this run.
         let share =
             u128::from(entries) * u128::from(run.bytes()) / u128::from(run.entries().max(1));
         readahead_bytes = readahead_bytes.min(usize::try_from(share).unwrap_or(usize::MAX));

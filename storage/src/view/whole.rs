@@ -1,4 +1,4 @@
-//! Tables of which a view shows all there is: they can be taken over without a look at their
+//! Tables of which a view shows every entry. They can be taken over without a look at their
 //! entries.
 
 use super::cut_out::CutOut;
@@ -14,23 +14,23 @@ use bytes::Bytes;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-/// The share of entries in a stack that newer ones may hide. More are not worth their space.
+/// The largest share of hidden entries in a stack. With more, a stack is not worth its space.
 const HIDDEN_MAX: f64 = 0.25;
 
-/// Tables that lie over each other: together they have, between the first and the last of their
-/// keys, exactly what a view has there.
+/// Tables that overlap. Together they have exactly what a view has between the first and the last
+/// of their keys.
 #[derive(Clone, Debug)]
 pub struct Stack {
-    /// Each with the number of its layer: of two that have a key in common, the larger is newer. In
-    /// key order.
+    /// In key order, each with the number of its layer. Of two tables with a common key, the one
+    /// with the larger number is newer.
     slices: Vec<(usize, Slice)>,
     /// The largest of their keys.
     max_key: Bytes,
 }
 
 impl Stack {
-    /// Its tables, each with the number of its layer, from 0: of two that have a key in common, the
-    /// one with the larger number is newer. In key order.
+    /// Its tables in key order, each with the number of its layer, from 0. Of two tables with a
+    /// common key, the one with the larger number is newer.
     pub fn slices(&self) -> impl Iterator<Item = (usize, &Slice)> {
         self.slices.iter().map(|(layer, slice)| (*layer, slice))
     }
@@ -45,7 +45,7 @@ impl Stack {
         &self.max_key
     }
 
-    /// Is nothing in it over anything else?
+    /// Do its tables not overlap?
     pub fn is_flat(&self) -> bool {
         self.slices.len() == 1
     }
@@ -57,7 +57,7 @@ impl Stack {
         self.slices.push((layer, slice));
     }
 
-    /// Numbers the layers anew: from 0, and each has something.
+    /// Numbers the layers again, from 0, without gaps.
     fn renumber(&mut self) {
         let mut layers: Vec<_> = self.slices.iter().map(|(layer, _)| *layer).collect();
         layers.sort_unstable();
@@ -72,7 +72,7 @@ impl Stack {
         self.slices.iter().map(|(layer, _)| layer + 1).max().unwrap_or(0)
     }
 
-    /// About which share of its entries newer ones hide; all, where that is not known.
+    /// About the share of its entries that newer ones hide; all of them, if that is not known.
     fn hidden(&self) -> f64 {
         if !self.is_flat() && self.slices().any(|(_, s)| s.table.keys == KeySketch::default()) {
             return 1.0;
@@ -87,26 +87,25 @@ impl Stack {
 /// Which tables are worth taking over.
 #[derive(Clone, Copy, Debug)]
 pub struct Worth {
-    /// So many bytes on average, at least.
+    /// The least bytes on average.
     pub bytes_min: u64,
-    /// Over any key lie so many at most.
+    /// The most tables over any key.
     pub layers_max: usize,
-    /// Tables over each other have so many bytes at most: they are merged by one job.
+    /// The most bytes of tables that overlap. One job merges them.
     pub stack_bytes_max: u64,
 }
 
 impl View {
-    /// The tables, by stacks, that have between their first and last keys exactly what the view has
-    /// there in `keyspace`, all of it in `span` (INVARIANT(adopted-as-written)). In key order.
+    /// The tables that have, between their first and last keys, exactly what the view has there in
+    /// `keyspace` (INVARIANT(adopted-as-written)). All of them lie in `span`. They come as stacks,
+    /// in key order.
     ///
-    /// Where a batch lies over the view there are none. Such a table is used as a whole and has no
-    /// tombstone; and no layer in memory, nor a table
-    /// that is no such one, has a key between the first and the last key of its stack. A table has
-    /// no key twice, and nothing that is newer than a view that has it: so each of its entries is
-    /// what a scan shows, or hidden by one of its stack.
+    /// There are none if a batch lies over the view. Such a table is used as a whole, and has no
+    /// tombstone. No layer in memory, and no other table, has a key between the first and the last
+    /// key of its stack. A table has no key twice, and nothing that is newer than a view of it. So
+    /// a scan shows each of its entries, or another table of the stack hides it.
     ///
-    /// # Errors
-    /// What a walk over memory finds.
+    /// # Errors Those of a walk over memory.
     pub fn stacks(&self, keyspace: KeyspaceId, span: &Span, worth: Worth) -> Result<Vec<Stack>> {
         let mut stacks = Vec::new();
         if self.own.is_some() {
@@ -149,7 +148,7 @@ impl View {
         Ok(stacks)
     }
 
-    /// Does the view show all there is in these tables, but for what they hide of each other?
+    /// Does the view show every entry of these tables, except those that they hide from each other?
     fn is_whole(&self, stack: &Stack, span: &Span) -> bool {
         stack.slices().all(|(_, slice)| {
             debug_assert!(slice.max_seqno() <= self.upto, "it shows nothing above the view");
@@ -172,7 +171,7 @@ impl Worth {
     }
 }
 
-/// Has a memtable of the range anything in the closed interval `[min, max]`?
+/// Does a memtable of the range have a key in the closed interval `[min, max]`?
 fn is_in_memory<O>(range: &RangeEntry<O>, min: &[u8], max: &[u8], upto: Seqno) -> Result<bool> {
     for layer in range.in_front() {
         let mut cursor = match layer {

@@ -1,7 +1,7 @@
-//! One turn of a scan in one range: where it begins and ends there, and the loops over its entries.
+//! A walk over one range: where a scan begins and ends there, and the loops over the entries.
 //!
-//! The loops are compiled once per kind of cursor. They pass tombstones, and stop at the end of the
-//! range or of the span, whichever comes first.
+//! The loops are compiled once per kind of cursor. They skip tombstones. They stop at the end of
+//! the range or of the span, whichever comes first.
 
 use super::{RangeEntry, ScanBatchBuilder, ScanSpec, Superversion};
 use crate::error::Result;
@@ -12,22 +12,22 @@ use crate::memtable::PASSED_MAX;
 /// Where a walk begins, in its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// With the span.
+    /// At the beginning of the span.
     Bound,
-    /// At a key, or beyond it.
+    /// At a key, or at the next one.
     At,
-    /// Beyond it.
+    /// Behind a key.
     After,
 }
 
 /// Where a walk over a range ends, in its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// With the layers.
+    /// Where the layers end.
     Open,
-    /// Where the span ends, which is inside the range.
+    /// Where the span ends, inside the range.
     OfSpan,
-    /// Where the range ends: its layers may have more.
+    /// Where the range ends. Its layers may have more.
     OfRange,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum End {
 pub(super) enum Stop {
     /// An entry to show.
     Entry,
-    /// The batch is full, or the turn is over.
+    /// The batch is full, or the call has looked at enough keys.
     Full,
     /// There is nothing more in this range.
     RangeEnd,
@@ -60,7 +60,7 @@ pub(super) fn first_range<O>(superversion: &Superversion<O>, spec: &ScanSpec) ->
     }
 }
 
-/// What of the span is in a range: its memtables may have more.
+/// The part of the span that is in a range. The range's memtables may have more keys.
 #[derive(Clone, Copy)]
 pub(super) struct Inside<'a> {
     lo: &'a [u8],
@@ -74,7 +74,8 @@ impl<'a> Inside<'a> {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.as_ref().or(b.as_ref()),
         };
-        // Not only a shortcut: to compare nothing at no address takes some processors 70 ns.
+        // Not only a shortcut: on some processors it takes 70 ns to compare no bytes at a null
+        // address.
         let lo = match (&one.lo[..], &other.lo[..]) {
             ([], lo) | (lo, []) => lo,
             (one, other) => one.max(other),
@@ -82,7 +83,7 @@ impl<'a> Inside<'a> {
         Self { lo, hi: hi.map(|hi| &hi[..]) }
     }
 
-    /// Which end it has in the direction of travel.
+    /// Which end comes first in the direction of travel.
     pub(super) fn end(&self, spec: &ScanSpec) -> End {
         let span = &spec.span;
         let is_open = if spec.reverse { self.lo.is_empty() } else { self.hi.is_none() };
@@ -95,8 +96,8 @@ impl<'a> Inside<'a> {
     }
 }
 
-/// Moves to the first entry inside, in the direction of travel, that lies at or beyond the start,
-/// if that is inside as well.
+/// Moves to the first entry inside, in the direction of travel. If the start is inside, it is the
+/// first entry at or behind the start.
 pub(super) fn seek<C: Cursor>(
     cursor: &mut C,
     inside: &Inside<'_>,
@@ -129,18 +130,18 @@ pub(super) fn seek<C: Cursor>(
     if inside.lo.is_empty() { cursor.seek_first() } else { cursor.seek(inside.lo) }
 }
 
-/// What one call walks in one range.
-pub(super) struct Turn<'a> {
+/// What one call of a scan does in one range.
+pub(super) struct RangeWalk<'a> {
     pub(super) reverse: bool,
     pub(super) keys_only: bool,
-    /// Where that ends in the direction of travel.
+    /// Where the walk ends in the direction of travel.
     pub(super) bound: Option<&'a [u8]>,
     pub(super) upto: Seqno,
-    /// The last key that was looked at and does not come out.
+    /// The last key that was looked at and was not handed out.
     pub(super) passed: &'a mut Vec<u8>,
 }
 
-impl Turn<'_> {
+impl RangeWalk<'_> {
     #[inline]
     fn is_outside(&self, key: &[u8]) -> bool {
         self.bound.is_some_and(|bound| if self.reverse { key < bound } else { key >= bound })
@@ -151,7 +152,7 @@ impl Turn<'_> {
         if self.reverse { cursor.prev() } else { cursor.next() }
     }
 
-    /// Passes what does not come out, and stops on what does.
+    /// Skips what does not come out, and stops at what does.
     #[inline]
     pub(super) fn find<C: Cursor>(&mut self, cursor: &mut C, steps: &mut usize) -> Result<Stop> {
         while cursor.valid() {
@@ -170,15 +171,15 @@ impl Turn<'_> {
         Ok(Stop::RangeEnd)
     }
 
-    /// Steps over what does not come out.
+    /// Steps over an entry that does not come out.
     #[cold]
     fn pass<C: Cursor>(&mut self, cursor: &mut C, steps: &mut usize) -> Result<()> {
         *steps -= 1;
         if cursor.seqno() == Seqno::ZERO {
-            // It rests, after so many keys.
+            // The cursor rests after very many keys.
             *steps = steps.saturating_sub(PASSED_MAX);
         }
-        // The step may fail, and the key is gone then.
+        // If the step fails, the key is lost.
         self.passed.clear();
         self.passed.extend_from_slice(cursor.key());
         self.step(cursor)
