@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn};
 use sluicedb_kernel::mailbox::{Capacity, Mailbox};
 use sluicedb_kernel::published::Published;
 use sluicedb_kernel::reply::{Reply, reply};
@@ -56,7 +56,7 @@ fn combining() -> (Arc<CombiningMailbox<Sum>>, Arc<Signal>) {
     let kick = Arc::clone(&kicked);
     let hooks =
         Hooks { kick: Box::new(move || kick.set()), on_panic: Box::new(|told| panic!("{told}")) };
-    let mailbox = CombiningMailbox::new(Sum(0), CAPACITY, TurnLimits::default(), hooks);
+    let mailbox = CombiningMailbox::new(Sum(0), CAPACITY, hooks);
     (Arc::new(mailbox), kicked)
 }
 
@@ -71,7 +71,7 @@ fn alone(c: &mut Criterion) {
     let mut group = c.benchmark_group("alone");
     let (mailbox, _) = combining();
     group.bench_function("combining: enter + leave", |b| {
-        b.iter(|| mailbox.try_enter_idle().expect("idle").0 += 1);
+        b.iter(|| mailbox.try_enter_idle().expect("idle").attempt(|sum| sum.0 += 1));
     });
     group.bench_function("combining: reserve + send + handle", |b| {
         b.iter(|| {

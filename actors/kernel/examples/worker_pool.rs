@@ -12,7 +12,7 @@
 #![allow(clippy::disallowed_methods, reason = "a rate is about the clock")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program says what it did")]
 
-use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn};
 use sluicedb_kernel::mailbox::{Capacity, Inbox, Mailbox, Refused};
 use sluicedb_kernel::reply::{Answer, Reply, reply};
 use sluicedb_kernel::sync::block_on;
@@ -60,7 +60,7 @@ impl Pool {
         let hooks =
             Hooks { kick: Box::new(|| ()), on_panic: Box::new(|told| eprintln!("pace: {told}")) };
         let capacity = Capacity { messages: workers, bytes: 0 };
-        let pace = CombiningMailbox::new(pace, capacity, TurnLimits::default(), hooks);
+        let pace = CombiningMailbox::new(pace, capacity, hooks);
         let pace = Arc::new(pace);
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| Mailbox::new(Capacity { messages: 8, bytes: 1 << 10 })).unzip();

@@ -15,31 +15,25 @@
 //!
 //! A turn on a caller's thread is bounded. Whatever it leads to in other seats shares the bounds of
 //! one further turn. The rest, and every heavy message, is left to a thread behind the `kick` hook.
-//! Wakers and deferred actions run after the seat is free, the wakers last (see
-//! [`wake`](crate::wake)).
+//! Deferred actions run after the seat is free, and wakers after those (see [`wake`](crate::wake)).
 //!
 //! A panic in a handler is caught. It fails the mailbox for good and drops what is queued, so
 //! replies say `Lost`. It never reaches the caller whose thread ran the turn.
 //!
-//! Does not: start the thread behind `kick`. That thread calls
-//! [`CombiningMailbox::deliver_blocking`].
+//! Does not: start the thread behind `kick`. The crate's front page has an example.
 
-use crate::mailbox::{Capacity, Permit};
-use crate::queue::Queue;
+use crate::mailbox::{Capacity, Permit, Queue};
 use crate::semaphore::{Amount, Refused};
 use crate::sync::Arc;
-use crate::wake::Hold;
-use std::any::Any;
+use crate::wake::{Hold, contain};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-mod guard;
-mod lock;
 pub mod preempt;
+mod seat;
 
-pub use guard::TurnGuard;
+pub use seat::TurnGuard;
 
-use lock::Lock;
+use seat::Lock;
 
 /// Most messages of a turn on a caller's thread: about 100 us at 300 ns each.
 pub const TURN_MESSAGES_MAX: usize = 256;
@@ -65,21 +59,6 @@ pub trait Handler {
     }
 }
 
-/// The bounds of a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TurnLimits {
-    /// Messages. At least 1.
-    pub messages: usize,
-    /// Weight. A single message may exceed it.
-    pub bytes: usize,
-}
-
-impl Default for TurnLimits {
-    fn default() -> Self {
-        Self { messages: TURN_MESSAGES_MAX, bytes: TURN_BYTES_MAX }
-    }
-}
-
 /// What a combining mailbox calls outside itself. Both run on any thread and must not block.
 pub struct Hooks {
     /// Makes a thread of yours call [`CombiningMailbox::deliver_blocking`] soon, which handles the
@@ -98,7 +77,7 @@ pub struct Turn {
     after: Vec<Deferred>,
 }
 
-/// Runs after the turn, within what is left of the further turn that all deferred actions share.
+/// Runs after the turn. All deferred actions share the bounds of one further turn.
 type Deferred = Box<dyn FnOnce(&mut Spent) + Send>;
 
 opaque_debug!("Hooks", [] Hooks);
@@ -111,7 +90,7 @@ impl Turn {
     }
 
     /// Runs `action` after the turn, on the same thread. An action that enters other seats must use
-    /// [`CombiningMailbox::deliver_within`]. Costs an allocation.
+    /// [`CombiningMailbox::settle`] with what it is given. Costs an allocation.
     pub fn defer(&mut self, action: impl FnOnce(&mut Spent) + Send + 'static) {
         self.after.push(Box::new(action));
     }
@@ -122,7 +101,6 @@ enum End {
     Empty,
     /// The turn is used up, or the next message is heavy.
     Left,
-    Panicked(String),
 }
 
 /// How much of a turn is used up. A turn may lead through several seats.
@@ -136,16 +114,13 @@ pub struct Spent {
 pub struct CombiningMailbox<A: Handler> {
     seat: Lock<A>,
     queue: Arc<Queue<A::Message>>,
-    limits: TurnLimits,
     hooks: Hooks,
 }
 
 impl<A: Handler> CombiningMailbox<A> {
-    /// An actor with an empty mailbox and a free seat. `limits` bound a caller's turn.
-    pub fn new(actor: A, capacity: Capacity, limits: TurnLimits, hooks: Hooks) -> Self {
-        assert!(limits.messages > 0, "a turn handles at least one message");
-        let queue = Arc::new(Queue::new(capacity, None));
-        Self { seat: Lock::new(actor), queue, limits, hooks }
+    /// An actor with an empty mailbox and a free seat.
+    pub fn new(actor: A, capacity: Capacity, hooks: Hooks) -> Self {
+        Self { seat: Lock::new(actor), queue: Arc::new(Queue::new(capacity, None)), hooks }
     }
 
     /// Room for a message of `bytes`, if there is room now and nobody waits for it.
@@ -153,7 +128,7 @@ impl<A: Handler> CombiningMailbox<A> {
     /// # Errors
     /// Why there is none.
     pub fn try_reserve(&self, bytes: u64) -> Result<Permit<A::Message>, Refused> {
-        Permit::try_new(Arc::clone(&self.queue), bytes)
+        Permit::try_new(&self.queue, bytes)
     }
 
     /// Room for a message of `bytes`. Waits in line, as
@@ -169,81 +144,50 @@ impl<A: Handler> CombiningMailbox<A> {
     /// another mailbox and must go through this one instead. The caller makes sure that the queue
     /// never holds more messages than the mailbox may count.
     pub fn reserve_anyway(&self, bytes: u64) -> Permit<A::Message> {
-        Permit::anyway(Arc::clone(&self.queue), bytes)
+        Permit::anyway(&self.queue, bytes)
     }
 
-    /// Takes the seat for the caller's own message, but only if nothing is queued and the seat is
-    /// free. Dropping the guard frees the seat and handles what was queued meanwhile. This call
-    /// never runs other messages, so it may be made under the seat that comes before this one in
-    /// log order.
+    /// Takes the seat for the caller's own work, but only if nothing is queued and the seat is
+    /// free. This call runs no messages, so it may be made under another seat.
     #[inline]
     pub fn try_enter_idle(&self) -> Option<TurnGuard<'_, A>> {
-        // The count includes whatever anybody can know to have been sent before this call. A later
-        // message is not overtaken: its sender finds the seat free, or the dropped guard handles
-        // it.
+        // The count includes whatever anybody can know to have been sent before this call. Who
+        // sends later finds the seat free, or the dropped guard handles it.
         if self.queue.unhandled() > 0 {
             return None;
         }
-        let seat = self.seat.try_enter()?;
-        Some(TurnGuard::new(self, seat, false))
+        Some(TurnGuard::new(self, self.seat.enter(false)?))
     }
 
     /// Takes the seat whatever is queued, and waits for its occupant. `None` if it has failed.
-    /// Dropping the guard handles the queue. For threads of your own, to look at the state or to
-    /// repair it.
+    /// Dropping the guard handles the queue as a caller does. For threads of your own, to look at
+    /// the state or to repair it.
     pub fn enter_blocking(&self) -> Option<TurnGuard<'_, A>> {
-        let seat = self.seat.enter_blocking()?;
-        Some(TurnGuard::new(self, seat, true))
+        Some(TurnGuard::new(self, self.seat.enter(true)?))
     }
 
-    /// Makes sure that what was sent is handled: by this thread in a bounded turn if the seat is
-    /// free, otherwise by the occupant. What does not fit into the turn is left to [`Hooks::kick`].
-    pub fn deliver(&self) {
-        self.deliver_within(&mut Spent::default());
+    /// As [`Permit::send`], and makes sure that the message is handled, as
+    /// [`CombiningMailbox::settle`] does.
+    pub fn send(&self, permit: Permit<A::Message>, message: A::Message) {
+        // A permit always fits. If the mailbox has failed, `run` drops the message.
+        let _ = permit.send(message);
+        self.run(false, &mut Spent::default());
     }
 
-    /// As [`CombiningMailbox::deliver`], as a part of a turn of which `spent` is used up.
-    pub fn deliver_within(&self, spent: &mut Spent) {
-        self.run(Turn::new(false), spent);
-    }
-
-    /// The second half of [`TurnGuard::release`]: handles what was queued while the seat was taken.
+    /// Makes sure that what was sent is handled: by this thread in a bounded turn, of which `spent`
+    /// is used up, if the seat is free; otherwise by the occupant. What does not fit into the turn
+    /// is left to [`Hooks::kick`].
     #[inline]
     pub fn settle(&self, spent: &mut Spent) {
         if !self.queue.is_settled() {
-            self.deliver_within(spent);
+            self.run(false, spent);
         }
     }
 
-    /// As [`Permit::send`], then [`CombiningMailbox::deliver`].
-    pub fn send(&self, permit: Permit<A::Message>, message: A::Message) {
-        // A permit always fits. If the mailbox has failed, `deliver` drops the message.
-        let _ = permit.send(message);
-        self.deliver();
-    }
-
-    /// Handles everything queued, including heavy messages. Waits for the seat. Only for threads of
-    /// your own.
+    /// Handles everything queued, including heavy messages, in as many turns as that takes. Waits
+    /// for the seat. Only for threads of your own.
     pub fn deliver_blocking(&self) {
-        loop {
-            let _hold = Hold::new();
-            let mut turn = Turn::new(true);
-            let Some(mut seat) = self.seat.enter_blocking() else { return self.discard() };
-            let end = self.drain(&mut seat.state, &mut turn, &mut Spent::default());
-            drop(seat);
-            let settled = match end {
-                End::Empty => self.queue.is_settled(),
-                End::Left => false,
-                End::Panicked(message) => {
-                    self.fall(message);
-                    true
-                }
-            };
-            self.finish(&mut turn);
-            if settled {
-                return;
-            }
-        }
+        self.run(true, &mut Spent::default());
     }
 
     /// Takes the seat, waiting for its occupant. Handles everything queued, including heavy
@@ -253,17 +197,17 @@ impl<A: Handler> CombiningMailbox<A> {
     pub fn run_last<R>(&self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
         let _hold = Hold::new();
         let mut turn = Turn::new(true);
-        let Some(mut seat) = self.seat.enter_blocking() else {
-            self.discard();
+        let Some(mut seat) = self.seat.enter(true) else {
+            self.queue.discard();
             return None;
         };
         let actor = &mut *seat.state;
         let result = loop {
             match self.drain(actor, &mut turn, &mut Spent::default()) {
                 // Nothing is heavy here, and this turn has no bounds.
-                End::Left => {}
-                End::Empty => break self.catch(|| f(actor)),
-                End::Panicked(message) => break Err(message),
+                Ok(End::Left) => {}
+                Ok(End::Empty) => break self.catch(|| f(actor)),
+                Err(message) => break Err(message),
             }
         };
         drop(seat);
@@ -289,69 +233,67 @@ impl<A: Handler> CombiningMailbox<A> {
         self.queue.room.close();
     }
 
-    fn run(&self, mut turn: Turn, spent: &mut Spent) {
-        let _hold = Hold::new();
+    /// Takes turns until nothing is left to this thread.
+    fn run(&self, on_own_thread: bool, spent: &mut Spent) {
+        let mut hold = Hold::new();
+        let mut turn = Turn::new(on_own_thread);
         loop {
-            let Some(mut seat) = self.seat.try_enter() else {
-                // If the seat is taken, the occupant looks at the queue after leaving. If it has
-                // failed, nobody does.
+            let Some(mut seat) = self.seat.enter(on_own_thread) else {
+                // The occupant looks at the queue after leaving. In a failed seat there is none.
                 if self.seat.is_failed() {
-                    self.discard();
+                    self.queue.discard();
                 }
                 break;
             };
             let end = self.drain(&mut seat.state, &mut turn, spent);
             drop(seat);
-            if self.seat.is_failed() && !matches!(end, End::Panicked(_)) {
-                // Another party failed the seat meanwhile. Nobody will handle what is left.
-                self.discard();
-                break;
-            }
             match end {
+                Err(message) => break self.fall(message),
+                // Another party failed the seat meanwhile. Nobody will handle what is left.
+                Ok(_) if self.seat.is_failed() => break self.queue.discard(),
                 // INVARIANT(no message is left behind while the seat is free): checked after the
                 // seat was freed, for those who found it taken.
-                End::Empty if self.queue.is_settled() => break,
-                End::Empty => {}
-                End::Left => {
-                    (self.hooks.kick)();
-                    break;
-                }
-                End::Panicked(message) => {
-                    self.fall(message);
-                    break;
-                }
+                Ok(End::Empty) if self.queue.is_settled() => break,
+                Ok(End::Empty) => {}
+                Ok(End::Left) if on_own_thread => *spent = Spent::default(),
+                Ok(End::Left) => break (self.hooks.kick)(),
+            }
+            if on_own_thread {
+                self.finish(&mut turn);
+                drop(hold);
+                hold = Hold::new();
             }
         }
         self.finish(&mut turn);
     }
 
-    fn drain(&self, actor: &mut A, turn: &mut Turn, spent: &mut Spent) -> End {
+    fn drain(&self, actor: &mut A, turn: &mut Turn, spent: &mut Spent) -> Result<End, String> {
         let mut handled = 0;
         let end = loop {
             if handled >= self.queue.unhandled() {
-                break End::Empty;
+                break Ok(End::Empty);
             }
-            let Some((message, bytes)) = self.queue.pop() else { break End::Empty };
+            let Some((message, bytes)) = self.queue.pop() else { break Ok(End::Empty) };
             let looked = self.catch(|| {
                 let weight = A::weight(&message);
-                let full = spent.messages >= self.limits.messages
-                    || spent.messages > 0 && spent.bytes.saturating_add(weight) > self.limits.bytes;
+                let full = spent.messages >= TURN_MESSAGES_MAX
+                    || spent.messages > 0 && spent.bytes.saturating_add(weight) > TURN_BYTES_MAX;
                 (weight, full || !turn.on_own_thread && A::is_heavy(&message))
             });
             if let Ok((_, true)) = looked {
                 self.queue.put_back(message, bytes);
-                break End::Left;
+                break Ok(End::Left);
             }
             handled += 1;
-            spent.messages += 1;
             turn.messages += 1;
             turn.bytes += bytes;
-            match looked {
-                Ok((weight, _)) => spent.bytes = spent.bytes.saturating_add(weight),
-                Err(message) => break End::Panicked(message),
-            }
-            if let Err(message) = self.catch(|| actor.handle(message, turn)) {
-                break End::Panicked(message);
+            spent.messages += 1;
+            let done = looked.and_then(|(weight, _)| {
+                spent.bytes = spent.bytes.saturating_add(weight);
+                self.catch(|| actor.handle(message, turn))
+            });
+            if let Err(message) = done {
+                break Err(message);
             }
         };
         if handled > 0 {
@@ -363,25 +305,19 @@ impl<A: Handler> CombiningMailbox<A> {
     /// Runs `f`. If it panics, fails the seat and returns the panic's message.
     #[inline]
     fn catch<R>(&self, f: impl FnOnce() -> R) -> Result<R, String> {
-        catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
-            self.seat.fail();
-            panic_message(&*panic)
-        })
+        contain(f).inspect_err(|_| self.seat.fail())
     }
 
     /// The work after the seat is free: gives room back and runs deferred actions.
     #[inline]
     fn finish(&self, turn: &mut Turn) {
-        if turn.messages > 0 || !turn.after.is_empty() {
-            self.finish_busy(turn);
+        if turn.messages == 0 {
+            return;
         }
-    }
-
-    fn finish_busy(&self, turn: &mut Turn) {
-        let room = Amount::new(std::mem::take(&mut turn.messages), std::mem::take(&mut turn.bytes));
-        let after = std::mem::take(&mut turn.after);
+        let next = Turn::new(turn.on_own_thread);
+        let Turn { messages, bytes, after, .. } = std::mem::replace(turn, next);
         let done = self.catch(|| {
-            self.queue.room.release(room);
+            self.queue.room.release(Amount::taken(messages, bytes));
             let mut spent = Spent::default();
             for action in after {
                 action(&mut spent);
@@ -396,15 +332,8 @@ impl<A: Handler> CombiningMailbox<A> {
     #[cold]
     fn fall(&self, message: String) {
         self.queue.room.close();
-        self.discard();
+        self.queue.discard();
         (self.hooks.on_panic)(message);
-    }
-
-    /// Drops what is queued on a failed seat, so replies say `Lost`.
-    #[cold]
-    fn discard(&self) {
-        // A panic in a message's drop has nobody to be reported to. The mailbox has failed already.
-        while catch_unwind(AssertUnwindSafe(|| self.queue.discard())).is_err() {}
     }
 }
 
@@ -413,17 +342,6 @@ impl<A: Handler> Drop for CombiningMailbox<A> {
         // Permits that still exist cannot send any more.
         self.queue.close();
         self.queue.discard();
-    }
-}
-
-#[cold]
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    if let Some(message) = panic.downcast_ref::<&str>() {
-        (*message).to_owned()
-    } else if let Some(message) = panic.downcast_ref::<String>() {
-        message.clone()
-    } else {
-        "no message".to_owned()
     }
 }
 

@@ -4,6 +4,15 @@
 //! stays alive while it is held. A load that begins after a store has returned sees that store or a
 //! later one. Production uses arc-swap; the loom model uses a locked `Arc`. Does not: order two
 //! writers. The users of the cell make sure that there is one (single-swapper).
+//!
+//! ```
+//! use sluicedb_kernel::{published::Published, sync::Arc};
+//!
+//! let cell = Published::new(Arc::new(1));
+//! let held = cell.load_full();
+//! cell.store(Arc::new(2));
+//! assert_eq!((*held, **cell.load()), (1, 2));
+//! ```
 
 use crate::sync::Arc;
 use std::ops::Deref;
@@ -16,25 +25,7 @@ pub struct Published<T> {
     cell: crate::sync::Mutex<Arc<T>>,
 }
 
-/// A loaded value. It is cheap to get and meant to be short-lived. Clone its `Arc` to keep it.
-pub struct PublishedRef<T> {
-    #[cfg(not(loom))]
-    guard: arc_swap::Guard<Arc<T>>,
-    #[cfg(loom)]
-    guard: Arc<T>,
-}
-
 opaque_debug!("Published", [T] Published<T>);
-opaque_debug!("PublishedRef", [T] PublishedRef<T>);
-
-impl<T> Deref for PublishedRef<T> {
-    type Target = Arc<T>;
-
-    #[inline]
-    fn deref(&self) -> &Arc<T> {
-        &self.guard
-    }
-}
 
 impl<T> Published<T> {
     /// A cell that holds `value`.
@@ -46,14 +37,14 @@ impl<T> Published<T> {
         Self { cell }
     }
 
-    /// The newest value. Never waits. About 10 ns.
+    /// The newest value. It is cheap to get (about 10 ns) and meant to be short-lived: clone its
+    /// `Arc` to keep it. Never waits.
     #[inline]
-    pub fn load(&self) -> PublishedRef<T> {
+    pub fn load(&self) -> impl Deref<Target = Arc<T>> + use<T> {
         #[cfg(not(loom))]
-        let guard = self.cell.load();
+        return self.cell.load();
         #[cfg(loom)]
-        let guard = Arc::clone(&crate::sync::lock(&self.cell));
-        PublishedRef { guard }
+        return Box::new(Arc::clone(&crate::sync::lock(&self.cell)));
     }
 
     /// The newest value, to keep.
@@ -61,17 +52,14 @@ impl<T> Published<T> {
         Arc::clone(&self.load())
     }
 
-    /// Makes `value` the newest. Returns the previous one. For the one writer.
-    pub fn swap(&self, value: Arc<T>) -> Arc<T> {
-        #[cfg(not(loom))]
-        return self.cell.swap(value);
-        #[cfg(loom)]
-        return std::mem::replace(&mut *crate::sync::lock(&self.cell), value);
-    }
-
-    /// Makes `value` the newest. The previous one is dropped here unless somebody holds it.
+    /// Makes `value` the newest. The previous one is dropped here unless somebody holds it. For the
+    /// one writer.
     pub fn store(&self, value: Arc<T>) {
-        drop(self.swap(value));
+        #[cfg(not(loom))]
+        let old = self.cell.swap(value);
+        #[cfg(loom)]
+        let old = std::mem::replace(&mut *crate::sync::lock(&self.cell), value);
+        drop(old);
     }
 }
 
@@ -83,10 +71,10 @@ mod tests {
     fn a_reader_keeps_what_it_loaded() {
         let cell = Published::new(Arc::new(1));
         let old = cell.load();
-        let before = cell.swap(Arc::new(2));
-        assert_eq!((**old, *before, *cell.load_full()), (1, 1, 2));
-        let weak = Arc::downgrade(&before);
-        drop((old, before));
+        cell.store(Arc::new(2));
+        assert_eq!((**old, *cell.load_full()), (1, 2));
+        let weak = Arc::downgrade(&old);
+        drop(old);
         assert!(weak.upgrade().is_none(), "nobody holds it any more");
     }
 }

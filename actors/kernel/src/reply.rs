@@ -4,6 +4,19 @@
 //! includes an actor that panics while it holds the `Reply`. The value is dropped once. The waker
 //! is called at most once per registration, and never under a lock. Sending never waits. Costs one
 //! allocation. Does not: carry errors; the value may be a `Result`.
+//!
+//! ```
+//! use sluicedb_kernel::reply::{Lost, reply};
+//! use sluicedb_kernel::sync::block_on;
+//!
+//! let (question, answer) = reply();
+//! assert!(!question.is_abandoned());
+//! question.send(7);
+//! assert_eq!(block_on(answer), Ok(7));
+//! let (question, answer) = reply::<u32>();
+//! drop(question); // its actor panicked
+//! assert_eq!(block_on(answer), Err(Lost));
+//! ```
 
 use crate::sync::{Arc, Mutex, lock};
 use crate::wake::wake;
@@ -55,68 +68,56 @@ impl<T> Reply<T> {
     /// Answers, and wakes whoever waits. Never waits. If nobody asks any more, the value is
     /// dropped.
     pub fn send(mut self, value: T) {
-        if let Some(shared) = self.shared.take() {
-            settle(&shared, Outcome::Sent(value));
-        }
+        self.settle(Outcome::Sent(value));
     }
 
     /// Does nobody wait for the answer any more? (A hint: true is final, false may be out of date.)
     pub fn is_abandoned(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| Arc::strong_count(shared) == 1)
     }
+
+    /// Stores the outcome, if it is the first. Wakes whoever waits, after the lock is released.
+    fn settle(&mut self, outcome: Outcome<T>) {
+        let Some(shared) = self.shared.take() else { return };
+        let before = mem::replace(&mut *lock(&shared), outcome);
+        if let Outcome::Awaited(waker) = before {
+            wake(waker);
+        }
+    }
 }
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            settle(&shared, Outcome::Lost);
-        }
-    }
-}
-
-/// Stores the one outcome. Wakes whoever waits for it, after the lock is released.
-fn settle<T>(shared: &Mutex<Outcome<T>>, outcome: Outcome<T>) {
-    let before = mem::replace(&mut *lock(shared), outcome);
-    if let Outcome::Awaited(waker) = before {
-        wake(waker);
-    }
-}
-
-impl<T> Answer<T> {
-    /// The outcome, if there is one. After `Some`, later calls return `Err(Lost)`.
-    fn try_take(&mut self) -> Option<Result<T, Lost>> {
-        let mut outcome = lock(&self.shared);
-        match mem::replace(&mut *outcome, Outcome::Taken) {
-            Outcome::Sent(value) => Some(Ok(value)),
-            Outcome::Lost | Outcome::Taken => Some(Err(Lost)),
-            waiting => {
-                *outcome = waiting;
-                None
-            }
-        }
+        self.settle(Outcome::Lost);
     }
 }
 
 impl<T> Future for Answer<T> {
     type Output = Result<T, Lost>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(answer) = self.try_take() {
-            return Poll::Ready(answer);
-        }
-        // Cloned before the lock is taken and dropped after it is released: both may run foreign
-        // code.
-        let mut waker = Outcome::Awaited(context.waker().clone());
-        {
+    /// After the outcome, later polls are `Lost`.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // The first look needs no waker. It is cloned and dropped outside the lock: both may run
+        // foreign code.
+        let mut waker = None;
+        loop {
             let mut outcome = lock(&self.shared);
-            if matches!(*outcome, Outcome::Open | Outcome::Awaited(_)) {
-                mem::swap(&mut *outcome, &mut waker);
-                drop(outcome);
-                return Poll::Pending;
+            match mem::replace(&mut *outcome, Outcome::Taken) {
+                Outcome::Sent(value) => return Poll::Ready(Ok(value)),
+                Outcome::Lost | Outcome::Taken => return Poll::Ready(Err(Lost)),
+                former => match waker.take() {
+                    None => *outcome = former,
+                    Some(waker) => {
+                        *outcome = Outcome::Awaited(waker);
+                        drop(outcome);
+                        drop(former);
+                        return Poll::Pending;
+                    }
+                },
             }
+            drop(outcome);
+            waker = Some(context.waker().clone());
         }
-        // The outcome was stored between the two looks.
-        self.try_take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -137,10 +138,11 @@ mod tests {
     #[test]
     fn a_sent_value_arrives_once() {
         let (reply, mut answer) = reply();
-        assert!(answer.try_take().is_none());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut answer).poll(&mut context).is_pending());
         reply.send(7);
-        assert_eq!(answer.try_take(), Some(Ok(7)));
-        assert_eq!(answer.try_take(), Some(Err(Lost)));
+        assert_eq!(Pin::new(&mut answer).poll(&mut context), Poll::Ready(Ok(7)));
+        assert_eq!(Pin::new(&mut answer).poll(&mut context), Poll::Ready(Err(Lost)));
     }
 
     #[test]

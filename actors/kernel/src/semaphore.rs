@@ -1,21 +1,36 @@
-//! A semaphore: a limit, permits that hold a part of it, and a wait list.
+//! A semaphore: a limit, permits that hold a part of it, and a line of waiters.
 //!
 //! Guarantees: the sum of all permits never exceeds the limit; only [`Semaphore::acquire_anyway`]
 //! goes above it. Waiting is first come, first served, and may be given up at any point. Freed room
-//! is announced, never assigned: the waiter at the head is woken, but the room belongs to nobody
-//! until somebody polls. So a waiter that is never polled again keeps nothing. Without contention,
-//! taking is one compare-and-swap, and giving back one subtraction.
+//! is announced, never assigned: waiters are woken, but the room belongs to nobody until somebody
+//! polls. So a waiter that is never polled again keeps nothing. Without contention, taking is one
+//! compare-and-swap, and giving back one subtraction.
 //!
 //! Does not: know what it counts. Bytes, jobs and connections are all the same to it.
+//!
+//! ```
+//! use sluicedb_kernel::semaphore::{Refused, Semaphore};
+//! use sluicedb_kernel::sync::block_on;
+//!
+//! let semaphore = Semaphore::new(10);
+//! let permit = block_on(semaphore.acquire(7)).expect("open");
+//! assert_eq!(semaphore.try_acquire(4).unwrap_err(), Refused::Full);
+//! let kept = permit.forget(); // something else accounts for it now
+//! semaphore.try_take(2).expect("10 - 7 are free"); // as a permit, without its reference count
+//! semaphore.release(kept + 2);
+//! let over = semaphore.acquire_anyway(25); // it exists already, so it counts
+//! assert_eq!((semaphore.used(), semaphore.limit(), semaphore.is_short()), (25, 10, false));
+//! drop(over);
+//! semaphore.close();
+//! assert!(semaphore.is_closed() && semaphore.try_acquire_passing(1).is_err());
+//! ```
 
 use crate::sync::Arc;
 use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 mod core;
 
-pub(crate) use core::{Amount, Core, Limited, Take};
+pub(crate) use core::{Amount, Core};
 
 /// The largest limit: 1 Ti - 1.
 pub const LIMIT_MAX: u64 = core::BYTES_MAX;
@@ -39,38 +54,16 @@ pub enum Refused {
 pub struct Semaphore(Arc<Core>);
 
 /// A part of a semaphore's limit. Dropping it gives the part back.
+#[derive(Debug)]
 #[must_use = "a dropped permit gives back what it holds at once"]
 pub struct SemaphorePermit {
     semaphore: Semaphore,
     n: u64,
 }
 
-/// The future of [`Semaphore::acquire`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct Acquire {
-    take: Take<Semaphore>,
-    n: u64,
-}
-
-opaque_debug!("Acquire", [] Acquire);
-
 impl std::fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (used, limit) = (self.used(), self.limit());
-        f.debug_struct("Semaphore").field("used", &used).field("limit", &limit).finish()
-    }
-}
-
-impl std::fmt::Debug for SemaphorePermit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SemaphorePermit").field(&self.n).finish()
-    }
-}
-
-impl Limited for Semaphore {
-    #[inline]
-    fn core(&self) -> &Core {
-        &self.0
+        write!(f, "Semaphore({} of {})", self.used(), self.limit())
     }
 }
 
@@ -102,7 +95,7 @@ impl Semaphore {
     /// # Errors
     /// Why not.
     pub fn try_acquire_passing(&self, n: u64) -> Result<SemaphorePermit, Refused> {
-        self.0.try_take_passing(Amount::try_new(0, n)?)?;
+        self.0.try_take_unless(core::CLOSED, Amount::try_new(0, n)?)?;
         Ok(SemaphorePermit { semaphore: self.clone(), n })
     }
 
@@ -113,8 +106,15 @@ impl Semaphore {
     ///
     /// # Cancellation
     /// If it is dropped while waiting, nothing is taken and the next waiter is woken.
-    pub fn acquire(&self, n: u64) -> Acquire {
-        Acquire { take: Take::new(self.clone(), Amount::try_new(0, n)), n }
+    pub fn acquire(
+        &self,
+        n: u64,
+    ) -> impl Future<Output = Result<SemaphorePermit, Refused>> + use<> {
+        let semaphore = self.clone();
+        async move {
+            semaphore.0.take(0, n).await?;
+            Ok(SemaphorePermit { semaphore, n })
+        }
     }
 
     /// Takes `n` for something that exists already and must only be counted. May exceed the limit.
@@ -148,12 +148,12 @@ impl Semaphore {
     /// How much may be taken in total.
     #[inline]
     pub fn limit(&self) -> u64 {
-        self.0.limit().bytes()
+        self.0.limit.bytes()
     }
 
     /// Does somebody wait who has not been woken, because less is free than is wanted? One load.
     pub fn is_short(&self) -> bool {
-        self.0.is_short()
+        self.0.has(core::WAITING)
     }
 
     /// Refuses everybody from now on. Waiters get `Closed`. Permits may still be given back.
@@ -163,17 +163,11 @@ impl Semaphore {
 
     /// Has it been closed?
     pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.0.has(core::CLOSED)
     }
 }
 
 impl SemaphorePermit {
-    /// How much it holds.
-    #[inline]
-    pub fn count(&self) -> u64 {
-        self.n
-    }
-
     /// Ends the permit and gives nothing back. From now on something else accounts for it, and
     /// calls [`Semaphore::release`] with this number in the end.
     #[inline]
@@ -186,15 +180,6 @@ impl Drop for SemaphorePermit {
     #[inline]
     fn drop(&mut self) {
         self.semaphore.release(self.n);
-    }
-}
-
-impl Future for Acquire {
-    type Output = Result<SemaphorePermit, Refused>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let n = self.n;
-        Pin::new(&mut self.take).poll(context).map_ok(|semaphore| SemaphorePermit { semaphore, n })
     }
 }
 

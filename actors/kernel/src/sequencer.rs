@@ -11,22 +11,34 @@
 //! sequencer: then nothing is raised or acknowledged any more (a running raise may complete), and
 //! every waiter is told.
 //!
-//! Without contention, a commit costs four read-modify-writes with `try_reserve_ref` and six with
-//! an owned slot. Does not: allot numbers. Whoever opens commits does.
+//! Without contention, a commit costs four read-modify-writes with a borrowed slot and six with an
+//! owned one. Does not: allot numbers. Whoever opens commits does.
+//!
+//! ```
+//! use sluicedb_kernel::sequencer::{Failed, Sequencer};
+//! use sluicedb_kernel::sync::block_on;
+//!
+//! let sequencer = Sequencer::new(0, 8);
+//! let slot = sequencer.try_reserve().expect("a slot"); // owned; for another thread
+//! let mut first = sequencer.open(slot, 1, 2); // number 1, in two shares
+//! let second = sequencer.open(sequencer.try_reserve_ref().expect("a slot"), 2, 1);
+//! assert!(!second.finish()); // not visible yet: the first is not finished
+//! first.share().finish();
+//! assert!(first.finish());
+//! assert_eq!((sequencer.visible(), block_on(sequencer.wait_visible(2))), (2, Ok(())));
+//! drop(sequencer.open(block_on(sequencer.reserve()).expect("a slot"), 3, 1)); // as `fail()`
+//! assert_eq!(block_on(sequencer.wait_visible(3)), Err(Failed));
+//! ```
 
-use crate::semaphore::{Amount, Core, Limited, Refused, Take};
+use crate::semaphore::{Amount, Core, Refused};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Arc, Lane, Mutex, lock};
 use crate::wake::wake_all;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
-use std::ops::Deref;
+use std::future::Future;
 use std::pin::Pin;
-use std::task::Waker;
-
-mod wait;
-
-pub use wait::WaitVisible;
+use std::task::{Context, Poll, Waker};
 
 /// The sequencer has failed: this commit will never become visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +68,7 @@ struct Waiters {
     list: BTreeMap<(u64, u64), Waker>,
 }
 
-/// What the handles share, and the borrowed forms borrow.
-pub struct Commits {
+struct Shared {
     visible: Lane<AtomicU64>,
     /// Commits opened. Only the producer writes it.
     opened: Lane<AtomicU64>,
@@ -73,34 +84,21 @@ pub struct Commits {
 
 /// A handle on a sequencer. Clones share it.
 #[derive(Clone)]
-pub struct Sequencer(Arc<Commits>);
+pub struct Sequencer(Arc<Shared>);
 
-opaque_debug!("Commits", [] Commits);
-opaque_debug!("Sequencer", [] Sequencer);
-opaque_debug!("Slot", [H: Deref<Target = Commits>] Slot<H>);
-opaque_debug!("CommitGuard", [H: Deref<Target = Commits>] CommitGuard<H>);
-
-impl Deref for Sequencer {
-    type Target = Commits;
-
-    #[inline]
-    fn deref(&self) -> &Commits {
-        &self.0
-    }
-}
-
-/// A reserved place in the ring. Dropping it gives the place back.
+/// A reserved place in the ring. Dropping it gives the place back. `H` is the sequencer, owned or
+/// borrowed.
 #[must_use = "a dropped slot is given back"]
-pub struct Slot<H: Deref<Target = Commits> = Sequencer> {
+pub struct Slot<H: Borrow<Sequencer> = Sequencer> {
     /// `None` once opened.
-    queue: Option<H>,
+    sequencer: Option<H>,
 }
 
 /// One commit's unfinished work, or a part of its shares. Finish it even if there was nothing to
 /// do: dropping it unfinished fails the sequencer.
 #[must_use = "a dropped guard fails the sequencer"]
-pub struct CommitGuard<H: Deref<Target = Commits> = Sequencer> {
-    queue: H,
+pub struct CommitGuard<H: Borrow<Sequencer> = Sequencer> {
+    sequencer: H,
     ordinal: u64,
     number: u64,
     /// Shares in this guard. 0 once finished.
@@ -109,12 +107,18 @@ pub struct CommitGuard<H: Deref<Target = Commits> = Sequencer> {
     is_whole: bool,
 }
 
-impl Limited for Sequencer {
-    #[inline]
-    fn core(&self) -> &Core {
-        &self.slots
-    }
+/// See [`Sequencer::wait_visible`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct WaitVisible {
+    sequencer: Sequencer,
+    number: u64,
+    id: Option<u64>,
 }
+
+opaque_debug!("Sequencer", [] Sequencer);
+opaque_debug!("Slot", [H: Borrow<Sequencer>] Slot<H>);
+opaque_debug!("CommitGuard", [H: Borrow<Sequencer>] CommitGuard<H>);
+opaque_debug!("WaitVisible", [] WaitVisible);
 
 impl Sequencer {
     /// A sequencer in which everything up to `visible` is visible. At most `capacity` commits may
@@ -122,7 +126,7 @@ impl Sequencer {
     pub fn new(visible: u64, capacity: usize) -> Self {
         assert!(capacity.is_power_of_two(), "a ring's capacity is a power of two");
         let cell = |_| Cell { pending: AtomicU32::new(0), last_number: AtomicU64::new(0) };
-        Self(Arc::new(Commits {
+        Self(Arc::new(Shared {
             visible: Lane(AtomicU64::new(visible)),
             opened: Lane(AtomicU64::new(0)),
             opened_number: AtomicU64::new(visible),
@@ -135,100 +139,107 @@ impl Sequencer {
     }
 
     /// A place in the ring, if one is free now.
-    pub fn try_reserve(&self) -> Result<Slot, Refused> {
-        self.slots.try_take(Amount::taken(1, 0))?;
-        Ok(Slot { queue: Some(self.clone()) })
-    }
-
-    /// A place in the ring. Waits in line for it. `Closed` once the sequencer has failed.
     ///
-    /// # Cancellation
-    /// If it is dropped while waiting, nothing is taken and the next waiter is woken.
-    pub fn reserve(&self) -> impl Future<Output = Result<Slot, Refused>> + use<> {
-        let mut take = Take::new(self.clone(), Amount::try_new(1, 0));
-        poll_fn(move |context| {
-            let taken = Pin::new(&mut take).poll(context);
-            taken.map_ok(|queue| Slot { queue: Some(queue) })
-        })
-    }
-
-    /// Resolves once `number` is visible, or with an error once the sequencer has failed.
-    pub fn wait_visible(&self, number: u64) -> WaitVisible {
-        WaitVisible::new(self.clone(), number)
-    }
-}
-
-impl Commits {
-    /// Everything up to this number is applied completely. One load.
-    #[inline]
-    pub fn visible(&self) -> u64 {
-        self.visible.load(Ordering::Acquire)
+    /// # Errors
+    /// `Full`, or `Closed` once the sequencer has failed.
+    pub fn try_reserve(&self) -> Result<Slot, Refused> {
+        self.0.slots.try_take(Amount::taken(1, 0))?;
+        Ok(Slot { sequencer: Some(self.clone()) })
     }
 
     /// As [`Sequencer::try_reserve`], borrowed. One compare-and-swap.
     #[inline]
-    pub fn try_reserve_ref(&self) -> Result<Slot<&Commits>, Refused> {
-        self.slots.try_take(Amount::taken(1, 0))?;
-        Ok(Slot { queue: Some(self) })
+    pub fn try_reserve_ref(&self) -> Result<Slot<&Self>, Refused> {
+        self.0.slots.try_take(Amount::taken(1, 0))?;
+        Ok(Slot { sequencer: Some(self) })
+    }
+
+    /// A place in the ring. Waits in line for it.
+    ///
+    /// # Errors
+    /// `Closed` once the sequencer has failed.
+    ///
+    /// # Cancellation
+    /// If it is dropped while waiting, nothing is taken and the next waiter is woken.
+    pub fn reserve(&self) -> impl Future<Output = Result<Slot, Refused>> + use<> {
+        let sequencer = self.clone();
+        async move {
+            sequencer.0.slots.take(1, 0).await?;
+            Ok(Slot { sequencer: Some(sequencer) })
+        }
+    }
+
+    /// Everything up to this number is applied completely. One load.
+    #[inline]
+    pub fn visible(&self) -> u64 {
+        self.0.visible.0.load(Ordering::Acquire)
+    }
+
+    /// Resolves once `number` is visible.
+    ///
+    /// # Errors
+    /// Once the sequencer has failed.
+    ///
+    /// # Cancellation
+    /// Dropped at any point, it leaves nothing.
+    pub fn wait_visible(&self, number: u64) -> WaitVisible {
+        WaitVisible { sequencer: self.clone(), number, id: None }
     }
 
     /// Opens the next commit, with its last number and how many shares must be finished. There is
     /// one producer at a time: call it in the order of the numbers, behind a lock. Never waits.
     #[inline]
-    pub fn open<H: Deref<Target = Commits>>(
+    pub fn open<H: Borrow<Self>>(
         &self,
         mut slot: Slot<H>,
         last_number: u64,
         shares: u32,
     ) -> CommitGuard<H> {
-        let queue = slot.queue.take().expect("a slot is opened once");
-        debug_assert!(
-            std::ptr::eq::<Commits>(&raw const *queue, self),
-            "the slot is another sequencer's"
-        );
+        let sequencer = slot.sequencer.take().expect("a slot is opened once");
+        let this = &*self.0;
+        debug_assert!(Arc::ptr_eq(&sequencer.borrow().0, &self.0), "another sequencer's slot");
         assert!(shares > 0, "somebody has to finish a commit");
         // A slot means that the commit one lap ago was raised, so its cell is free.
-        let ordinal = self.opened.load(Ordering::Relaxed);
+        let ordinal = this.opened.0.load(Ordering::Relaxed);
         assert!(
-            last_number >= self.opened_number.load(Ordering::Relaxed),
+            last_number >= this.opened_number.load(Ordering::Relaxed),
             "commits are opened in the order of their numbers"
         );
-        self.opened_number.store(last_number, Ordering::Relaxed);
-        let cell = self.cell(ordinal);
+        this.opened_number.store(last_number, Ordering::Relaxed);
+        let cell = this.cell(ordinal);
         cell.last_number.store(last_number, Ordering::Relaxed);
         cell.pending.store(shares, Ordering::Relaxed);
-        self.opened.store(ordinal + 1, Ordering::Release);
-        CommitGuard { queue, ordinal, number: last_number, shares, is_whole: true }
-    }
-
-    #[inline]
-    fn cell(&self, ordinal: u64) -> &Cell {
-        &self.ring[ordinal as usize & (self.ring.len() - 1)]
+        this.opened.0.store(ordinal + 1, Ordering::Release);
+        CommitGuard { sequencer, ordinal, number: last_number, shares, is_whole: true }
     }
 
     /// Fails the sequencer. Nothing becomes visible any more, every waiter resolves with an error,
     /// and reservations are refused. Final.
     pub fn fail(&self) {
-        self.state.fetch_or(FAILED, Ordering::AcqRel);
-        self.slots.close();
-        self.advance();
+        self.0.state.0.fetch_or(FAILED, Ordering::AcqRel);
+        self.0.slots.close();
+        self.0.advance();
+    }
+}
+
+impl Shared {
+    #[inline]
+    fn cell(&self, ordinal: u64) -> &Cell {
+        &self.ring[ordinal as usize & (self.ring.len() - 1)]
     }
 
     /// Raises `visible` over what is finished, or leaves a note for the raising thread.
     #[inline]
     fn advance(&self) {
-        let mut state = self.state.load(Ordering::Relaxed);
-        loop {
-            // It writes in either case, so that the raising thread sees what this thread finished.
-            let next = if state & BUSY == 0 { state | BUSY } else { state | AGAIN };
-            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(_) if state & BUSY == 0 => break,
-                Ok(_) => return,
-                Err(now) => state = now,
-            }
+        // It writes in either case, so that the raising thread sees what this thread finished.
+        let (Ok(before) | Err(before)) =
+            self.state.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
+                Some(if state & BUSY == 0 { state | BUSY } else { state | AGAIN })
+            });
+        if before & BUSY != 0 {
+            return;
         }
-        state |= BUSY;
+        let mut state = before | BUSY;
         let mut freed = 0;
         let mut wakers = Vec::new();
         loop {
@@ -238,7 +249,7 @@ impl Commits {
             if state & WAITERS != 0 && self.collect(state & FAILED != 0, &mut wakers) {
                 state &= !WAITERS;
             }
-            match self.state.compare_exchange(
+            match self.state.0.compare_exchange(
                 state,
                 state & !BUSY,
                 Ordering::AcqRel,
@@ -247,12 +258,10 @@ impl Commits {
                 Ok(_) => break,
                 // Another thread finished a commit, began to wait, or failed the sequencer
                 // meanwhile.
-                Err(_) => state = self.state.fetch_and(!AGAIN, Ordering::AcqRel) & !AGAIN,
+                Err(_) => state = self.state.0.fetch_and(!AGAIN, Ordering::AcqRel) & !AGAIN,
             }
         }
-        if freed > 0 {
-            self.slots.release(Amount::taken(freed, 0));
-        }
+        self.slots.release(Amount::taken(freed, 0));
         if !wakers.is_empty() {
             wake_all(wakers);
         }
@@ -261,7 +270,7 @@ impl Commits {
     /// Passes every finished commit at the head. Returns how many. Requires `BUSY`.
     #[inline]
     fn raise(&self) -> u64 {
-        let opened = self.opened.load(Ordering::Acquire);
+        let opened = self.opened.0.load(Ordering::Acquire);
         let first = self.raised.load(Ordering::Relaxed);
         let mut next = first;
         let mut visible = 0;
@@ -276,7 +285,7 @@ impl Commits {
         if next != first {
             self.raised.store(next, Ordering::Release);
             // INVARIANT(visible-without-gaps): everything before `next` is finished.
-            self.visible.store(visible, Ordering::Release);
+            self.visible.0.store(visible, Ordering::Release);
         }
         next - first
     }
@@ -284,7 +293,7 @@ impl Commits {
     /// Takes out the waiters that can be told. Is none left?
     #[cold]
     fn collect(&self, all: bool, wakers: &mut Vec<Waker>) -> bool {
-        let visible = self.visible.load(Ordering::Relaxed);
+        let visible = self.visible.0.load(Ordering::Relaxed);
         let mut waiters = lock(&self.waiters);
         while let Some(entry) = waiters.list.first_entry() {
             if !all && entry.key().0 > visible {
@@ -292,21 +301,21 @@ impl Commits {
             }
             wakers.push(entry.remove());
         }
-        self.state.fetch_and(!WAITERS, Ordering::AcqRel);
+        self.state.0.fetch_and(!WAITERS, Ordering::AcqRel);
         true
     }
 }
 
-impl<H: Deref<Target = Commits>> Drop for Slot<H> {
+impl<H: Borrow<Sequencer>> Drop for Slot<H> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(queue) = &self.queue {
-            queue.slots.release(Amount::taken(1, 0));
+        if let Some(sequencer) = &self.sequencer {
+            sequencer.borrow().0.slots.release(Amount::taken(1, 0));
         }
     }
 }
 
-impl<H: Deref<Target = Commits>> CommitGuard<H> {
+impl<H: Borrow<Sequencer>> CommitGuard<H> {
     /// Splits one share off. Asserts that one is left for this guard.
     pub fn share(&mut self) -> Self
     where
@@ -315,8 +324,7 @@ impl<H: Deref<Target = Commits>> CommitGuard<H> {
         assert!(self.shares > 1, "a commit has as many shares as it was opened with");
         self.shares -= 1;
         self.is_whole = false;
-        let queue = self.queue.clone();
-        Self { queue, ordinal: self.ordinal, number: self.number, shares: 1, is_whole: false }
+        Self { sequencer: self.sequencer.clone(), shares: 1, ..*self }
     }
 
     /// Finishes all shares of this guard, and raises `visible` if that is possible. Returns true if
@@ -325,7 +333,8 @@ impl<H: Deref<Target = Commits>> CommitGuard<H> {
     #[inline]
     pub fn finish(mut self) -> bool {
         let shares = std::mem::take(&mut self.shares);
-        let cell = self.queue.cell(self.ordinal);
+        let sequencer = self.sequencer.borrow();
+        let cell = sequencer.0.cell(self.ordinal);
         if self.is_whole {
             cell.pending.store(0, Ordering::Release);
         } else {
@@ -337,16 +346,57 @@ impl<H: Deref<Target = Commits>> CommitGuard<H> {
                 return false;
             }
         }
-        self.queue.advance();
-        self.queue.visible() >= self.number
+        sequencer.0.advance();
+        sequencer.visible() >= self.number
     }
 }
 
-impl<H: Deref<Target = Commits>> Drop for CommitGuard<H> {
+impl<H: Borrow<Sequencer>> Drop for CommitGuard<H> {
     #[inline]
     fn drop(&mut self) {
         if self.shares > 0 {
-            self.queue.fail();
+            self.sequencer.borrow().fail();
+        }
+    }
+}
+
+impl Future for WaitVisible {
+    type Output = Result<(), Failed>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let shared = &*this.sequencer.0;
+        let mut has_failed = false;
+        if this.sequencer.visible() < this.number {
+            let waker = context.waker().clone();
+            let mut waiters = lock(&shared.waiters);
+            let id = *this.id.get_or_insert_with(|| {
+                waiters.next_id += 1;
+                waiters.next_id
+            });
+            let old = waiters.list.insert((this.number, id), waker);
+            let state = shared.state.0.fetch_or(WAITERS, Ordering::AcqRel);
+            drop(waiters);
+            drop(old);
+            has_failed = state & FAILED != 0;
+        }
+        // A raise before the flag was set did not see this waiter. This load sees that raise. The
+        // raising thread looks at the flag before it stops, so a later one does see the waiter.
+        if this.sequencer.visible() >= this.number {
+            Poll::Ready(Ok(()))
+        } else if has_failed {
+            Poll::Ready(Err(Failed))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for WaitVisible {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let old = lock(&self.sequencer.0.waiters).list.remove(&(self.number, id));
+            drop(old);
         }
     }
 }

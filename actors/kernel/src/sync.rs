@@ -16,24 +16,20 @@ pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
 
 /// Locks a mutex under which no foreign code runs. A panic cannot leave its state half changed, so
 /// poison is ignored.
+///
+/// ```
+/// use sluicedb_kernel::sync::{Mutex, lock};
+///
+/// assert_eq!(*lock(&Mutex::new(7)), 7);
+/// ```
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A value on cache lines of its own, so two threads that write neighbours do not slow each other
 /// down. 128, because x86 fetches lines in pairs.
-#[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Lane<T>(pub(crate) T);
-
-impl<T> std::ops::Deref for Lane<T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
 
 /// Wakes one parked thread.
 struct Parker {
@@ -41,29 +37,8 @@ struct Parker {
     bell: Condvar,
 }
 
-impl Parker {
-    fn new() -> (StdArc<Self>, Waker) {
-        let parker = StdArc::new(Self { rung: Mutex::new(false), bell: Condvar::new() });
-        let waker = Waker::from(StdArc::clone(&parker));
-        trust(&waker);
-        (parker, waker)
-    }
-
-    fn park(&self) {
-        let mut rung = lock(&self.rung);
-        while !*rung {
-            rung = self.bell.wait(rung).unwrap_or_else(PoisonError::into_inner);
-        }
-        *rung = false;
-    }
-}
-
 impl Wake for Parker {
     fn wake(self: StdArc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &StdArc<Self>) {
         if !std::mem::replace(&mut *lock(&self.rung), true) {
             self.bell.notify_one();
         }
@@ -74,12 +49,17 @@ impl Wake for Parker {
 /// own, never on an executor.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let (parker, waker) = Parker::new();
+    let parker = StdArc::new(Parker { rung: Mutex::new(false), bell: Condvar::new() });
+    let waker = Waker::from(StdArc::clone(&parker));
+    trust(&waker);
     let mut context = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;
         }
-        parker.park();
+        let mut rung = lock(&parker.rung);
+        while !std::mem::take(&mut *rung) {
+            rung = parker.bell.wait(rung).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }

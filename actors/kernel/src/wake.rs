@@ -13,10 +13,30 @@
 //! Does not: order foreign wakers, or call each on a thread of its own. A slow one delays those
 //! that became due in the same call, until it uses an actor itself: then that use calls them. A
 //! [`Signal`](crate::signal::Signal) calls its waker at once.
+//!
+//! ```
+//! use sluicedb_kernel::wake::{Courier, Hold, call, hand_on_to, trust, wake_all};
+//! use std::{sync::Arc, task::Waker, thread};
+//!
+//! struct Spawns;
+//! impl Courier for Spawns {
+//!     fn carry(&self, wakers: Vec<Waker>) {
+//!         thread::spawn(|| wakers.into_iter().for_each(call)); // nobody waits for this thread
+//!     }
+//! }
+//!
+//! hand_on_to(Arc::new(Spawns)); // others need the thread that runs this
+//! let hold = Hold::new();
+//! wake_all([Waker::noop().clone()]);
+//! drop(hold); // now it is handed over
+//! trust(Waker::noop()); // it waits for nobody: from now on this thread calls it itself
+//! ```
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::task::{RawWakerVTable, Waker};
@@ -28,13 +48,11 @@ pub trait Courier: Send + Sync {
 }
 
 /// The trusted kinds of wakers. The code of a waker is its kind.
-static TRUSTED: [OnceLock<&'static RawWakerVTable>; KINDS_MAX] =
-    [const { OnceLock::new() }; KINDS_MAX];
-const KINDS_MAX: usize = 8;
+static TRUSTED: [OnceLock<&'static RawWakerVTable>; 8] = [const { OnceLock::new() }; 8];
 
 /// From now on wakers of this kind are called on any thread, including threads that others need.
-/// They must only unpark a thread or queue a task, and wait for nobody. Only a few kinds are
-/// remembered. Further ones count as foreign.
+/// They must only unpark a thread or queue a task, and wait for nobody. Eight kinds are remembered.
+/// Further ones count as foreign.
 pub fn trust(waker: &Waker) {
     // The vtable of a clone may be at another address.
     for kind in [waker.vtable(), waker.clone().vtable()] {
@@ -43,8 +61,7 @@ pub fn trust(waker: &Waker) {
     }
 }
 
-/// Is the waker of a trusted kind?
-pub fn is_trusted(waker: &Waker) -> bool {
+fn is_trusted(waker: &Waker) -> bool {
     let kind = waker.vtable();
     TRUSTED.iter().map_while(OnceLock::get).any(|known| is_same(known, kind))
 }
@@ -62,44 +79,41 @@ const DUE: u32 = 1 << 31;
 /// to those above.
 const INSIDE_MAX: u32 = 16;
 
-/// Wakers that are due on one thread.
-struct Waiting {
+/// What one thread knows of wakers.
+struct Local {
+    /// Due wakers.
     trusted: VecDeque<Waker>,
     foreign: VecDeque<Waker>,
+    /// How many foreign wakers out of this list the thread is inside.
+    inside: u32,
+    courier: Option<Arc<dyn Courier>>,
 }
 
-impl Waiting {
-    const fn new() -> Self {
-        Self { trusted: VecDeque::new(), foreign: VecDeque::new() }
-    }
-
-    fn push(&mut self, waker: Waker) {
-        let list = if is_trusted(&waker) { &mut self.trusted } else { &mut self.foreign };
-        list.push_back(waker);
-    }
-}
+const NOTHING_DUE: Local =
+    Local { trusted: VecDeque::new(), foreign: VecDeque::new(), inside: 0, courier: None };
 
 #[cfg(not(loom))]
 thread_local! {
-    /// This thread's holds, and `DUE` while `WAITING` is not empty.
+    /// This thread's holds, and `DUE` while wakers are due.
     static HOLDS: Cell<u32> = const { Cell::new(0) };
-    /// How many foreign wakers out of `WAITING` this thread is inside.
-    static INSIDE: Cell<u32> = const { Cell::new(0) };
-    static WAITING: RefCell<Waiting> = const { RefCell::new(Waiting::new()) };
-    static COURIER: RefCell<Option<Arc<dyn Courier>>> = const { RefCell::new(None) };
+    static LOCAL: RefCell<Local> = const { RefCell::new(NOTHING_DUE) };
 }
 
 #[cfg(loom)]
 loom::thread_local! {
     static HOLDS: Cell<u32> = Cell::new(0);
-    static INSIDE: Cell<u32> = Cell::new(0);
-    static WAITING: RefCell<Waiting> = RefCell::new(Waiting::new());
-    static COURIER: RefCell<Option<Arc<dyn Courier>>> = RefCell::new(None);
+    static LOCAL: RefCell<Local> = RefCell::new(NOTHING_DUE);
+}
+
+/// `None` on a thread that is ending and has lost its list. It runs no turn any more.
+fn local<T>(f: impl FnOnce(&mut Local) -> T) -> Option<T> {
+    LOCAL.try_with(|local| f(&mut local.borrow_mut())).ok()
 }
 
 /// From now on this thread calls no foreign waker and hands them all to `courier`.
 pub fn hand_on_to(courier: Arc<dyn Courier>) {
-    COURIER.with(|slot| slot.replace(Some(courier)));
+    // The former courier is foreign code: it is dropped outside.
+    drop(local(|local| local.courier.replace(courier)));
 }
 
 /// While it exists, this thread calls no waker.
@@ -107,15 +121,10 @@ pub fn hand_on_to(courier: Arc<dyn Courier>) {
 #[derive(Debug)]
 pub struct Hold(PhantomData<*const ()>);
 
-impl Default for Hold {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Hold {
     /// Holds wakers back. Must not be kept while waiting for somebody who may need one of them.
     #[inline]
+    #[expect(clippy::new_without_default, reason = "it does something")]
     pub fn new() -> Self {
         HOLDS.with(|holds| holds.set(holds.get() + 1));
         Self(PhantomData)
@@ -138,20 +147,20 @@ impl Drop for Hold {
 /// Calls `waker` now, or when this thread's last hold ends, or on another thread.
 pub(crate) fn wake(waker: Waker) {
     let mut waker = Some(waker);
-    if HOLDS.with(Cell::get) & !DUE != 0 {
-        // A thread that is ending has lost its list, and runs no turn.
-        let kept = WAITING.try_with(|waiting| {
-            waker.take().into_iter().for_each(|waker| waiting.borrow_mut().push(waker));
-        });
-        if kept.is_ok() {
-            HOLDS.with(|holds| holds.set(holds.get() | DUE));
+    let trusted = waker.as_ref().is_some_and(is_trusted);
+    let courier = local(|local| {
+        if HOLDS.with(Cell::get) & !DUE == 0 {
+            return local.courier.clone();
         }
-    }
-    if let Some(waker) = waker {
-        match (!is_trusted(&waker)).then(courier).flatten() {
-            Some(courier) => courier.carry(vec![waker]),
-            None => call(waker),
-        }
+        let list = if trusted { &mut local.trusted } else { &mut local.foreign };
+        list.extend(waker.take());
+        HOLDS.with(|holds| holds.set(holds.get() | DUE));
+        None
+    });
+    match (waker, courier.flatten()) {
+        (None, _) => {}
+        (Some(waker), Some(courier)) if !trusted => courier.carry(vec![waker]),
+        (Some(waker), _) => call(waker),
     }
 }
 
@@ -164,54 +173,61 @@ pub fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 #[cold]
 fn call_what_is_due() {
     // INVARIANT(no-waker-where-others-wait): the last seat is free, and the turn's work is done.
-    while let Some(waker) = take(|waiting| waiting.trusted.pop_front()) {
+    while let Some(waker) = take(|local| local.trusted.pop_front()) {
         call(waker);
     }
-    if let Some(courier) = courier() {
-        if let Some(wakers) = take(|waiting| Some(std::mem::take(&mut waiting.foreign))) {
+    if let Some(courier) = local(|local| local.courier.clone()).flatten() {
+        let foreign = take(|local| Some(std::mem::take(&mut local.foreign)));
+        if let Some(wakers) = foreign.filter(|wakers| !wakers.is_empty()) {
             courier.carry(wakers.into());
         }
         return;
     }
-    let inside = INSIDE.with(Cell::get);
-    if inside >= INSIDE_MAX {
-        return;
-    }
     // Each waker is off the list before it is called, and `DUE` stays set while there are more. If
     // a waker uses the database and waits for one of them, they are called when its own hold ends.
-    INSIDE.with(|cell| cell.set(inside + 1));
-    while let Some(waker) = take(|waiting| waiting.foreign.pop_front()) {
+    while let Some(waker) = take(|local| {
+        let waker = (local.inside < INSIDE_MAX).then(|| local.foreign.pop_front()).flatten();
+        local.inside += u32::from(waker.is_some());
+        waker
+    }) {
         call(waker);
+        local(|local| local.inside -= 1);
     }
-    INSIDE.with(|cell| cell.set(inside));
 }
 
-/// Takes something off the list. `None` on a thread that is ending, too.
-fn take<T>(from: impl FnOnce(&mut Waiting) -> Option<T>) -> Option<T> {
-    let (taken, is_empty) = WAITING
-        .try_with(|waiting| {
-            let mut waiting = waiting.borrow_mut();
-            let taken = from(&mut waiting);
-            (taken, waiting.trusted.is_empty() && waiting.foreign.is_empty())
-        })
-        .ok()?;
+/// Takes something off the lists, and looks whether they are empty now.
+fn take<T>(from: impl FnOnce(&mut Local) -> Option<T>) -> Option<T> {
+    let (taken, is_empty) = local(|local| {
+        let taken = from(local);
+        (taken, local.trusted.is_empty() && local.foreign.is_empty())
+    })?;
     if is_empty {
         HOLDS.with(|holds| holds.set(holds.get() & !DUE));
     }
     taken
 }
 
-fn courier() -> Option<Arc<dyn Courier>> {
-    COURIER.try_with(|slot| slot.borrow().clone()).ok().flatten()
-}
-
 /// Calls one waker here and now. Its panic ends here.
 pub fn call(waker: Waker) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        tracing::error!("a waker panicked");
-        // The payload is foreign code, too.
-        drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
+    if let Err(message) = contain(|| waker.wake()) {
+        tracing::error!(message, "a waker panicked");
     }
+}
+
+/// Runs foreign code. If it panics, the panic ends here, and its message is returned.
+#[inline]
+pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(message_of)
+}
+
+#[cold]
+fn message_of(panic: Box<dyn Any + Send>) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("no message").to_owned();
+    // What was thrown is foreign code, too. What that throws is leaked.
+    let _next = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(ManuallyDrop::new);
+    text
 }
 
 #[cfg(all(test, not(loom)))]
@@ -333,7 +349,7 @@ mod tests {
         });
         wake_all([uses, Waker::from(count.clone()), Waker::from(count.clone())]);
         assert_eq!((seen.load(Ordering::SeqCst), count.0.load(Ordering::SeqCst)), (2, 2));
-        assert_eq!((HOLDS.with(Cell::get), INSIDE.with(Cell::get)), (0, 0));
+        assert_eq!((HOLDS.with(Cell::get), local(|local| local.inside)), (0, Some(0)));
     }
 
     /// Planted: no bound.
@@ -350,7 +366,7 @@ mod tests {
         wake_all(vec![uses; 1_000]);
         assert_eq!(called.load(Ordering::SeqCst), 1_000);
         assert_eq!(most.load(Ordering::SeqCst), INSIDE_MAX as usize);
-        assert_eq!((HOLDS.with(Cell::get), INSIDE.with(Cell::get)), (0, 0));
+        assert_eq!((HOLDS.with(Cell::get), local(|local| local.inside)), (0, Some(0)));
     }
 
     /// The log's thread is behind a waker that waits for it. Planted: one list for all wakers.

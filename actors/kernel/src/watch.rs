@@ -1,14 +1,22 @@
 //! The latest value, for many watchers.
 //!
 //! Guarantees: every watcher gets the newest value and skips those in between. A change wakes all
-//! of them. Setting never waits for anybody, and wakes outside locks. Does not: queue; use a
-//! mailbox for that.
+//! of them. Setting never waits for anybody. Does not: queue; use a mailbox for that.
+//!
+//! ```
+//! use sluicedb_kernel::{sync::block_on, watch::Watch};
+//!
+//! let watch = Watch::new(1);
+//! let mut watcher = watch.watcher();
+//! watch.set(2);
+//! watch.update(|value| (*value < 5).then_some(value + 1));
+//! assert_eq!((block_on(watcher.changed()), watcher.get(), watch.get()), (3, 3, 3));
+//! ```
 
 use crate::sync::{Arc, Mutex, lock};
 use crate::wake::wake_all;
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
 use std::task::{Context, Poll, Waker};
 
 struct Board<T> {
@@ -20,6 +28,7 @@ struct Board<T> {
 }
 
 /// The latest value, for those who set it. Clones share it.
+#[derive(Clone)]
 pub struct Watch<T>(Arc<Mutex<Board<T>>>);
 
 /// A watcher. It knows which edition it has seen.
@@ -30,19 +39,6 @@ pub struct Watcher<T> {
 
 opaque_debug!("Watch", [T] Watch<T>);
 opaque_debug!("Watcher", [T] Watcher<T>);
-opaque_debug!("Changed", [T] Changed<'_, T>);
-
-impl<T> Clone for Watch<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T> Clone for Watcher<T> {
-    fn clone(&self) -> Self {
-        Self { board: Arc::clone(&self.board), seen: self.seen }
-    }
-}
 
 impl<T: Clone> Watch<T> {
     /// A watch that shows `value`.
@@ -90,33 +86,32 @@ impl<T: Clone> Watcher<T> {
         board.value.clone()
     }
 
-    /// Resolves to the newest value once it is one that this watcher has not seen. May be dropped.
-    pub fn changed(&mut self) -> Changed<'_, T> {
-        Changed { watcher: self, id: None }
+    /// Resolves to the newest value once it is one that this watcher has not seen.
+    ///
+    /// # Cancellation
+    /// If it is dropped, nothing was seen.
+    pub fn changed(&mut self) -> impl Future<Output = T> {
+        let mut waiting = Waiting { watcher: self, id: None };
+        poll_fn(move |context| waiting.poll(context))
     }
 }
 
-/// See [`Watcher::changed`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct Changed<'a, T> {
+struct Waiting<'a, T> {
     watcher: &'a mut Watcher<T>,
     id: Option<u64>,
 }
 
-impl<T: Clone> Future for Changed<'_, T> {
-    type Output = T;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let this = self.get_mut();
+impl<T: Clone> Waiting<'_, T> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<T> {
         let waker = context.waker().clone();
-        let mut board = lock(&this.watcher.board);
-        if board.edition != this.watcher.seen {
-            this.watcher.seen = board.edition;
+        let mut board = lock(&self.watcher.board);
+        if board.edition != self.watcher.seen {
+            self.watcher.seen = board.edition;
             // Every change empties the list, so this future has no entry in it.
-            this.id = None;
+            self.id = None;
             return Poll::Ready(board.value.clone());
         }
-        let id = *this.id.get_or_insert_with(|| {
+        let id = *self.id.get_or_insert_with(|| {
             board.next_id += 1;
             board.next_id
         });
@@ -127,7 +122,7 @@ impl<T: Clone> Future for Changed<'_, T> {
     }
 }
 
-impl<T> Drop for Changed<'_, T> {
+impl<T> Drop for Waiting<'_, T> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             let old = lock(&self.watcher.board).waiting.remove(&id);
@@ -139,6 +134,7 @@ impl<T> Drop for Changed<'_, T> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::pin::Pin;
 
     fn context() -> Context<'static> {
         Context::from_waker(Waker::noop())
@@ -148,7 +144,7 @@ mod tests {
     fn a_watcher_sees_the_newest_value_only() {
         let watch = Watch::new(1);
         let mut watcher = watch.watcher();
-        let mut other = watcher.clone();
+        let mut other = watch.watcher();
         {
             let mut changed = watcher.changed();
             assert!(Pin::new(&mut changed).poll(&mut context()).is_pending());

@@ -4,10 +4,10 @@
 #![cfg(not(loom))]
 
 use proptest::prelude::*;
-use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Spent, TURN_BYTES_MAX, Turn};
 use sluicedb_kernel::mailbox::{Capacity, Inbox, Mailbox};
 use sluicedb_kernel::reply::{Reply, reply};
-use sluicedb_kernel::semaphore::{Semaphore, SemaphorePermit};
+use sluicedb_kernel::semaphore::Semaphore;
 use sluicedb_kernel::sequencer::{CommitGuard, Sequencer};
 use sluicedb_kernel::signal::Signal;
 use sluicedb_kernel::sync::block_on;
@@ -69,7 +69,7 @@ fn permits_are_conserved() {
                         held.extend(block_on(semaphore.acquire(random.below(101))));
                     }
                     3 => {
-                        let mut leaves = semaphore.acquire(random.below(101));
+                        let mut leaves = Box::pin(semaphore.acquire(random.below(101)));
                         if let Poll::Ready(permit) = poll_once(&mut leaves) {
                             held.extend(permit);
                         }
@@ -108,7 +108,7 @@ fn a_mailbox_loses_nothing_and_keeps_each_senders_order() {
                 let bytes = random.below(11);
                 let permit = match random.below(4) {
                     0 => mailbox.try_reserve(bytes).ok(),
-                    1 => match poll_once(&mut mailbox.reserve(bytes)) {
+                    1 => match poll_once(&mut Box::pin(mailbox.reserve(bytes))) {
                         Poll::Ready(permit) => permit.ok(),
                         Poll::Pending => None,
                     },
@@ -166,8 +166,9 @@ impl Handler for Ledger {
         }
     }
 
+    /// Three fill a turn.
     fn weight(_: &Entry) -> usize {
-        1
+        TURN_BYTES_MAX / 3
     }
 
     fn is_heavy(entry: &Entry) -> bool {
@@ -191,7 +192,6 @@ fn a_seat_handles_every_message_in_order() {
         let mailbox = Arc::new(CombiningMailbox::new(
             Ledger { last: [0; THREADS as usize], occupied: AtomicBool::new(false) },
             Capacity { messages: 8, bytes: 8 },
-            TurnLimits { messages: 3, bytes: 3 },
             hooks,
         ));
         let stop = Arc::new(AtomicBool::new(false));
@@ -234,7 +234,7 @@ fn a_seat_handles_every_message_in_order() {
         stop.store(true, Ordering::Release);
         kick.set();
         engine.join().expect("the engine thread returns");
-        mailbox.deliver();
+        mailbox.settle(&mut Spent::default());
         assert!(mailbox.is_empty(), "seed {seed:#x}");
         let total = inline(&mailbox, |ledger| ledger.last.iter().sum::<u64>());
         assert_eq!(total, Some(sent.into_inner()), "seed {seed:#x}");
@@ -361,26 +361,28 @@ proptest! {
                     let mut acquire = Box::pin(semaphore.acquire(n));
                     let waker = Waker::from(flag.clone());
                     match acquire.as_mut().poll(&mut Context::from_waker(&waker)) {
-                        Poll::Ready(permit) => permits.extend(permit),
+                        Poll::Ready(permit) => permits.extend(permit.map(|permit| (n, permit))),
                         Poll::Pending => waiting.push((n, flag, acquire)),
                     }
                 }
                 Step::Poll(i) if i < waiting.len() => {
-                    let (_, flag, acquire) = &mut waiting[i];
+                    let (n, flag, acquire) = &mut waiting[i];
                     flag.0.store(0, Ordering::Relaxed);
                     let waker = Waker::from(flag.clone());
                     let polled = acquire.as_mut().poll(&mut Context::from_waker(&waker));
                     if let Poll::Ready(permit) = polled {
-                        permits.extend(permit);
+                        permits.extend(permit.map(|permit| (*n, permit)));
                         drop(waiting.remove(i));
                     }
                 }
                 Step::Leave(i) if i < waiting.len() => drop(waiting.remove(i)),
                 Step::Return(i) if i < permits.len() => drop(permits.swap_remove(i)),
-                Step::Try(n) => permits.extend(semaphore.try_acquire(n)),
+                Step::Try(n) => {
+                    permits.extend(semaphore.try_acquire(n).map(|permit| (n, permit)));
+                }
                 _ => {}
             }
-            let used: u64 = permits.iter().map(SemaphorePermit::count).sum();
+            let used: u64 = permits.iter().map(|(n, _)| n).sum();
             prop_assert_eq!(semaphore.used(), used);
             let free = semaphore.limit().saturating_sub(used);
             let asleep = |flag: &Flag| flag.0.load(Ordering::Relaxed) == 0;

@@ -316,9 +316,9 @@ mod tests {
         assert_eq!(fullness(&account).to_bits(), 0.0_f64.to_bits());
         let held = account.try_acquire(50).expect("there is room");
         assert_eq!(fullness(&account).to_bits(), 0.5_f64.to_bits());
-        let mut large = account.acquire(80);
+        let mut large = Box::pin(account.acquire(80));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        assert!(std::pin::Pin::new(&mut large).poll(&mut context).is_pending());
+        assert!(large.as_mut().poll(&mut context).is_pending());
         assert_eq!(fullness(&account).to_bits(), 1.0_f64.to_bits());
         drop(large);
         assert_eq!(fullness(&account).to_bits(), 0.5_f64.to_bits());

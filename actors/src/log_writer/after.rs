@@ -37,7 +37,7 @@ impl AfterTurn {
             due.keeping.set();
         }
         for owner in self.deliver {
-            owner.seat.deliver_within(spent);
+            owner.seat.settle(spent);
         }
         for (reply, seqno) in self.stamped {
             reply.send(seqno);

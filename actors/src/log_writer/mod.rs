@@ -27,7 +27,7 @@ use crate::range_owner::Topology;
 use crate::runtime::{Environment, Turns};
 use futures::future::{Either, select};
 pub use run::LogActor;
-use sluicedb_kernel::combining::{CombiningMailbox, Hooks, Spent, TurnLimits};
+use sluicedb_kernel::combining::{CombiningMailbox, Hooks, Spent};
 use sluicedb_kernel::mailbox::Capacity;
 use sluicedb_kernel::reply::{Reply, reply};
 use sluicedb_kernel::signal::Signal;
@@ -135,7 +135,7 @@ impl Log {
                 }),
             };
             Self {
-                seat: CombiningMailbox::new(actor, capacity, TurnLimits::default(), hooks),
+                seat: CombiningMailbox::new(actor, capacity, hooks),
                 durable,
                 due,
                 counts,
@@ -154,12 +154,12 @@ impl Log {
     /// # Errors
     /// When the seat has failed, and with it the engine.
     pub fn with_log<R>(&self, f: impl FnOnce(&mut LogState) -> R) -> Result<R, Failure> {
-        let guard = self.seat.enter_blocking();
-        let mut guard = guard.ok_or_else(|| Failure::Panicked {
+        let mut guard = self.seat.enter_blocking();
+        let done = guard.as_mut().and_then(|guard| guard.attempt(|actor| f(&mut actor.state)));
+        done.ok_or_else(|| Failure::Panicked {
             actor: "wal writer",
             message: "see the first failure".to_owned(),
-        })?;
-        Ok(f(&mut guard.state))
+        })
     }
 
     /// The segment that holds, or will hold, `seqno`; and the newest segment.

@@ -79,10 +79,9 @@ impl RangeOwner {
     /// Runs `f` on the overlay, for engine threads. Waits for the holder of the seat, whose turn is
     /// bounded. If the seat has failed, the engine has failed, and the default is returned.
     pub fn with_state<R: Default>(&self, f: impl FnOnce(&mut OverlayState) -> R) -> R {
-        match self.seat.enter_blocking() {
-            Some(mut guard) => f(&mut guard.state),
-            None => R::default(),
-        }
+        let mut guard = self.seat.enter_blocking();
+        let done = guard.as_mut().and_then(|guard| guard.attempt(|actor| f(&mut actor.state)));
+        done.unwrap_or_default()
     }
 
     /// Where a write waits that finds no room in this range.

@@ -11,7 +11,7 @@ use crate::admission::{Accounts, RangeBudget};
 use crate::counter::Counter;
 use crate::failure::Failure;
 use crate::runtime::{Environment, Turns};
-use sluicedb_kernel::combining::{CombiningMailbox, Hooks, TurnLimits};
+use sluicedb_kernel::combining::{CombiningMailbox, Hooks};
 use sluicedb_kernel::mailbox::Capacity;
 use sluicedb_kernel::semaphore::Semaphore;
 use sluicedb_storage::memtable::MemtableWriter;
@@ -84,7 +84,7 @@ impl Owners {
             RangeOwner {
                 id,
                 local: Semaphore::with_wait_hook(budget.active_bytes_max() as u64, on_wait),
-                seat: CombiningMailbox::new(actor, capacity, TurnLimits::default(), hooks),
+                seat: CombiningMailbox::new(actor, capacity, hooks),
                 sizes,
                 budget,
                 rotations: Counter::default(),

@@ -222,7 +222,7 @@ impl Worker {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+    use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn};
     use sluicedb_kernel::mailbox::Capacity;
     use sluicedb_kernel::sync::block_on;
 
@@ -334,7 +334,7 @@ mod tests {
                     on_panic: Box::new(|words| panic!("{words}")),
                 };
                 let capacity = Capacity { messages: 300, bytes: 300 };
-                CombiningMailbox::new(Count(0), capacity, TurnLimits::default(), hooks)
+                CombiningMailbox::new(Count(0), capacity, hooks)
             })
         };
         let send = |seat: &CombiningMailbox<Count>, heavy| {

@@ -10,7 +10,7 @@ use crate::range_owner::RangeOwner;
 use crate::range_owner::route::Lot;
 use sluicedb_kernel::combining::Spent;
 use sluicedb_kernel::reply::{Answer, reply};
-use sluicedb_kernel::sequencer::{CommitGuard, Commits, Slot};
+use sluicedb_kernel::sequencer::{CommitGuard, Sequencer, Slot};
 use sluicedb_kernel::wake::Hold;
 use sluicedb_storage::key::Seqno;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) enum Seats {
 
 /// A write that is in the log: its stamp, its acknowledgement unless that is due at once, and the
 /// guard of its unfinished commit.
-type InLog<'a> = (Stamped, Option<Answer<Committed>>, CommitGuard<&'a Commits>);
+type InLog<'a> = (Stamped, Option<Answer<Committed>>, CommitGuard<&'a Sequencer>);
 
 pub(super) struct Stamp {
     last: Seqno,
@@ -73,7 +73,7 @@ impl WritePath {
         let mut spins = 0;
         loop {
             if let Some(mut wal) = self.wal.seat.try_enter_idle()
-                && let Some(range) = owner.seat.try_enter_idle()
+                && let Some(mut range) = owner.seat.try_enter_idle()
             {
                 // A panic in the turn stops the engine. This caller is told of it as an error, too.
                 let batch = (payload, payload_crc, operations);
@@ -91,7 +91,8 @@ impl WritePath {
                 wal.release();
                 let lot = Lot::whole(payload, stamped.first);
                 let applied =
-                    range.run_and_release(|actor| actor.apply(lot, payload.len(), charge as usize));
+                    range.attempt(|actor| actor.apply(lot, payload.len(), charge as usize));
+                range.release();
                 let visible = match applied {
                     Some(applied) => {
                         let visible = guard.finish();
@@ -129,7 +130,7 @@ impl WritePath {
         &self,
         log: &mut LogActor,
         epoch: u64,
-        slot: Slot<&'a Commits>,
+        slot: Slot<&'a Sequencer>,
         (payload, payload_crc, operations): (&[u8], u32, u32),
         durability: Durability,
     ) -> Result<InLog<'a>, Seats> {

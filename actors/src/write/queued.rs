@@ -13,12 +13,12 @@ use crate::range_owner::{RangeOwner, Superversion};
 use sluicedb_kernel::mailbox::Permit;
 use sluicedb_kernel::reply::{Answer, reply};
 use sluicedb_kernel::semaphore::Refused;
-use sluicedb_kernel::sequencer::{Sequencer, Slot};
+use sluicedb_kernel::sequencer::Slot;
 use std::sync::Arc;
 
 /// A reserved place for one write in every queue on its way.
 pub(super) struct Places {
-    slot: Slot<Sequencer>,
+    slot: Slot,
     wal: Permit<Commit>,
     ranges: Vec<(Arc<RangeOwner>, Permit<Apply>)>,
 }

@@ -6,11 +6,12 @@
 //!
 //! Long because the models share the toy log and range in it.
 
+use super::poll_once;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 use sluicedb_kernel::combining::Spent;
-use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, TURN_BYTES_MAX, Turn};
 use sluicedb_kernel::mailbox::{Capacity, Permit};
 use sluicedb_kernel::published::Published;
 use sluicedb_kernel::semaphore::{Refused, Semaphore, SemaphorePermit};
@@ -82,10 +83,7 @@ impl Range {
     fn new(active: &Arc<Memtable>, capacity: Capacity) -> Arc<Self> {
         let owner = Owner { active: active.clone(), charge: 0, last: 0 };
         let local = Semaphore::new(capacity.bytes);
-        Arc::new(Self {
-            seat: CombiningMailbox::new(owner, capacity, TurnLimits::default(), hooks()),
-            local,
-        })
+        Arc::new(Self { seat: CombiningMailbox::new(owner, capacity, hooks()), local })
     }
 }
 
@@ -155,7 +153,7 @@ impl Handler for Log {
         let (seqno, ticket) = self.stamp(slot);
         local.forget();
         assert!(permit.send(Apply { seqno, ticket }).is_ok());
-        turn.defer(move |spent| range.seat.deliver_within(spent));
+        turn.defer(move |spent| range.seat.settle(spent));
     }
 
     fn weight(_: &Commit) -> usize {
@@ -181,7 +179,7 @@ impl Toy {
         let superversion = Published::new(Arc::new(first));
         let shared = Arc::new(Shared { superversion, commits: Sequencer::new(0, 4) });
         let log = Log { shared: shared.clone(), epoch: 0, last: 0 };
-        let log = CombiningMailbox::new(log, TWO, TurnLimits::default(), hooks());
+        let log = CombiningMailbox::new(log, TWO, hooks());
         Arc::new(Self { shared, log, points: ReadPoints::new() })
     }
 
@@ -208,7 +206,7 @@ impl Toy {
     pub(crate) fn put(&self, commit: Commit) -> bool {
         let Commit { epoch, range, permit, local, slot } = commit;
         if let Some(mut log) = self.log.try_enter_idle()
-            && let Some(owner) = range.seat.try_enter_idle()
+            && let Some(mut owner) = range.seat.try_enter_idle()
         {
             let turn = log.attempt(|log| (log.epoch == epoch).then(|| log.stamp(slot)));
             let Some((seqno, ticket)) = turn.unwrap() else {
@@ -216,7 +214,8 @@ impl Toy {
                 return false;
             };
             log.release();
-            owner.run_and_release(|owner| owner.apply(seqno)).unwrap();
+            owner.attempt(|owner| owner.apply(seqno)).unwrap();
+            owner.release();
             local.forget();
             ticket.finish();
             range.seat.settle(&mut Spent::default());
@@ -477,7 +476,7 @@ fn two_writes_and_a_change_have_one_order() {
     puts_against_a_change(true, true, 1);
 }
 
-/// Counts what it handles.
+/// Adds up what it handles. A message of 10 fills a turn.
 struct Count(u64);
 
 impl Handler for Count {
@@ -487,8 +486,8 @@ impl Handler for Count {
         self.0 += add;
     }
 
-    fn weight(_: &u64) -> usize {
-        1
+    fn weight(add: &u64) -> usize {
+        if *add == 10 { TURN_BYTES_MAX } else { 1 }
     }
 }
 
@@ -496,12 +495,12 @@ fn counted(mailbox: &CombiningMailbox<Count>) -> Option<u64> {
     mailbox.try_enter_idle()?.attempt(|count| count.0)
 }
 
-fn counting(limits: TurnLimits) -> (Arc<CombiningMailbox<Count>>, Arc<Signal>) {
+fn counting() -> (Arc<CombiningMailbox<Count>>, Arc<Signal>) {
     let kicked = Arc::new(Signal::new());
     let kick = kicked.clone();
     let hooks = Hooks { kick: Box::new(move || kick.set()), ..hooks() };
     let capacity = Capacity { messages: 3, bytes: 3 };
-    (Arc::new(CombiningMailbox::new(Count(0), capacity, limits, hooks)), kicked)
+    (Arc::new(CombiningMailbox::new(Count(0), capacity, hooks)), kicked)
 }
 
 /// What this thread has sent is handled first, even if another thread is inside a send.
@@ -510,7 +509,7 @@ fn counting(limits: TurnLimits) -> (Arc<CombiningMailbox<Count>>, Arc<Signal>) {
 #[test]
 fn run_last_comes_after_everything_that_was_sent() {
     loom::model(|| {
-        let (mailbox, kicked) = counting(TurnLimits { messages: 1, bytes: 1 });
+        let (mailbox, kicked) = counting();
         let permit = mailbox.try_reserve(1).unwrap();
         let sender = thread::spawn(move || permit.send(1).is_ok());
         for _ in 0..2 {
@@ -519,8 +518,8 @@ fn run_last_comes_after_everything_that_was_sent() {
         let seen = mailbox.run_last(|count| count.0).unwrap();
         assert!(seen >= 20, "{seen} handled");
         assert!(sender.join().unwrap());
-        assert!(!kicked.take(), "it left nothing over");
-        mailbox.deliver();
+        assert!(poll_once(&mut kicked.wait()).is_pending(), "it left nothing over");
+        mailbox.settle(&mut Spent::default());
         assert_eq!((counted(&mailbox), mailbox.len()), (Some(21), 0));
     });
 }
@@ -530,7 +529,7 @@ fn run_last_comes_after_everything_that_was_sent() {
 #[test]
 fn run_last_leaves_no_message_behind() {
     loom::model(|| {
-        let (mailbox, _) = counting(TurnLimits::default());
+        let (mailbox, _) = counting();
         let senders = [(); 2].map(|()| {
             let (mailbox, permit) = (mailbox.clone(), mailbox.try_reserve(1).unwrap());
             thread::spawn(move || mailbox.send(permit, 1))

@@ -2,7 +2,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use sluicedb_actors::runtime::jobs::{Jobs, Kick};
-use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, TURN_BYTES_MAX, Turn};
 use sluicedb_kernel::mailbox::Capacity;
 use sluicedb_kernel::reply::{Reply, reply};
 use sluicedb_kernel::sync::block_on;
@@ -17,7 +17,7 @@ impl Handler for Asked {
     }
 
     fn weight(_: &Option<Reply<()>>) -> usize {
-        1
+        TURN_BYTES_MAX
     }
 }
 
@@ -47,8 +47,7 @@ fn a5_two_seats_share_the_thread_that_they_hand_turns_to() {
                     }),
                     on_panic: Box::new(|_| ()),
                 };
-                let limits = TurnLimits { messages: 1, bytes: 1 };
-                CombiningMailbox::new(Asked, Capacity { messages: 3, bytes: 3 }, limits, hooks)
+                CombiningMailbox::new(Asked, Capacity { messages: 3, bytes: 3 }, hooks)
             })
         });
         drop(jobs);

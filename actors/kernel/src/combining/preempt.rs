@@ -1,12 +1,16 @@
 //! Where a simulator may switch to other actors: before a seat is taken, and after it is free.
 //!
-//! A thread may be stopped anywhere. An actor relies only on nobody else being in a seat that its
-//! thread holds. A simulator that switches at awaits alone never gets between two visits of seats
-//! in one poll. So it installs a hook here, for its own thread.
+//! A simulator that switches at awaits alone never gets between two visits of seats in one poll. So
+//! it installs a hook here, for its own thread. The hook is called while this thread holds no seat.
+//! A build without debug assertions contains none of this.
 //!
-//! Guarantees: the hook is called while this thread holds no seat. So whatever it runs finds these
-//! seats free. A build without debug assertions contains none of this. Does not: know what the hook
-//! does.
+//! ```
+//! use sluicedb_kernel::combining::preempt;
+//!
+//! let former = preempt::install(Some(std::rc::Rc::new(|| println!("others run"))));
+//! preempt::point(); // the kernel calls it; a simulated disk may, too
+//! preempt::install(former);
+//! ```
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -27,22 +31,16 @@ pub fn install(hook: Option<Hook>) -> Option<Hook> {
 /// Lets others run here, if a hook is installed and this thread holds no seat.
 #[inline]
 pub fn point() {
-    if cfg!(debug_assertions) {
-        run_others();
+    if cfg!(debug_assertions) && SEATS_HELD.get() == 0 && !std::thread::panicking() {
+        let hook = HOOK.with(|slot| slot.borrow().clone());
+        if let Some(hook) = hook {
+            hook();
+        }
     }
 }
 
-fn run_others() {
-    if SEATS_HELD.get() > 0 || std::thread::panicking() {
-        return;
-    }
-    let hook = HOOK.with(|slot| slot.borrow().clone());
-    if let Some(hook) = hook {
-        hook();
-    }
-}
-
-/// Marks a seat as held until it is dropped, which happens after the seat is free.
+/// Marks a seat as held until it is dropped, which happens after the seat is free, on the thread
+/// that took it: a std lock allows nothing else.
 pub(super) struct Occupied(());
 
 impl Occupied {
@@ -59,10 +57,8 @@ impl Drop for Occupied {
     #[inline]
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
-            // The guard is dropped on the thread that took the seat: a std lock allows nothing
-            // else.
             SEATS_HELD.set(SEATS_HELD.get() - 1);
-            run_others();
+            point();
         }
     }
 }
@@ -70,7 +66,7 @@ impl Drop for Occupied {
 #[cfg(all(test, debug_assertions, not(loom)))]
 mod tests {
     use super::*;
-    use crate::combining::lock::Lock;
+    use crate::combining::seat::Lock;
 
     #[test]
     fn others_run_before_a_seat_is_taken_and_after_it_is_free() {
@@ -80,13 +76,13 @@ mod tests {
         install(Some(Rc::new(move || {
             // What the hook runs has no hook itself, and finds the seats free.
             let hook = install(None);
-            assert!(free.try_enter().is_some());
+            assert!(free.enter(false).is_some());
             install(hook);
             seen.set(seen.get() + 1);
         })));
-        let guard = outer.try_enter();
+        let guard = outer.enter(false);
         assert_eq!(runs.get(), 1);
-        drop(inner.enter_blocking());
+        drop(inner.enter(true));
         assert_eq!(runs.get(), 1, "not under another seat");
         drop(guard);
         assert_eq!(runs.get(), 2);

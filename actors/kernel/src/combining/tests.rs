@@ -54,7 +54,11 @@ struct Probe {
     panics: std::sync::Mutex<Vec<String>>,
 }
 
-fn mailbox(limits: TurnLimits) -> (CombiningMailbox<Sum>, StdArc<Probe>) {
+fn mailbox() -> (CombiningMailbox<Sum>, StdArc<Probe>) {
+    mailbox_of(8)
+}
+
+fn mailbox_of(messages: usize) -> (CombiningMailbox<Sum>, StdArc<Probe>) {
     let probe =
         StdArc::new(Probe { kicks: AtomicUsize::new(0), panics: std::sync::Mutex::default() });
     let (kicked, panicked) = (probe.clone(), probe.clone());
@@ -64,8 +68,8 @@ fn mailbox(limits: TurnLimits) -> (CombiningMailbox<Sum>, StdArc<Probe>) {
         }),
         on_panic: Box::new(move |words| panicked.panics.lock().expect("not poisoned").push(words)),
     };
-    let capacity = Capacity { messages: 8, bytes: 100 };
-    (CombiningMailbox::new(Sum::default(), capacity, limits, hooks), probe)
+    let capacity = Capacity { messages, bytes: 100 };
+    (CombiningMailbox::new(Sum::default(), capacity, hooks), probe)
 }
 
 fn send(mailbox: &CombiningMailbox<Sum>, message: Message) {
@@ -99,7 +103,7 @@ fn ask(mailbox: &CombiningMailbox<Sum>) -> Vec<u32> {
 
 #[test]
 fn a_sender_runs_its_own_message() {
-    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (mailbox, probe) = mailbox();
     send(&mailbox, Message::Add(1));
     assert!(mailbox.is_empty());
     assert_eq!(inline(&mailbox, |sum| sum.seen.push(2)), Some(()));
@@ -110,12 +114,12 @@ fn a_sender_runs_its_own_message() {
 
 #[test]
 fn what_was_sent_while_the_seat_was_taken_is_seen_to_on_leaving() {
-    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let (mailbox, _probe) = mailbox();
     let mut guard = mailbox.try_enter_idle().expect("idle");
     send(&mailbox, Message::Add(2));
     assert_eq!(mailbox.len(), 1);
     assert!(mailbox.try_enter_idle().is_none());
-    guard.seen.push(1);
+    assert_eq!(guard.attempt(|sum| sum.seen.push(1)), Some(()));
     drop(guard);
     assert!(mailbox.is_empty());
     assert_eq!(ask(&mailbox), [1, 2]);
@@ -124,12 +128,13 @@ fn what_was_sent_while_the_seat_was_taken_is_seen_to_on_leaving() {
 /// A caller finishes its own work before it works for others.
 #[test]
 fn b13_what_comes_during_a_callers_own_work_is_left_until_the_caller_settles() {
-    let (mailbox, _probe) = mailbox(TurnLimits::default());
-    let guard = mailbox.try_enter_idle().expect("idle");
-    let ran = guard.run_and_release(|sum| {
+    let (mailbox, _probe) = mailbox();
+    let mut guard = mailbox.try_enter_idle().expect("idle");
+    let ran = guard.attempt(|sum| {
         sum.seen.push(1);
         send(&mailbox, Message::Add(2));
     });
+    guard.release();
     assert_eq!((ran, mailbox.len()), (Some(()), 1), "not handled in passing");
     mailbox.settle(&mut Spent::default());
     assert!(mailbox.is_empty());
@@ -139,51 +144,65 @@ fn b13_what_comes_during_a_callers_own_work_is_left_until_the_caller_settles() {
 /// What was done at another seat in the same turn counts.
 #[test]
 fn b13_two_seats_share_a_turn() {
-    let limits = TurnLimits { messages: 3, bytes: 100 };
-    let ((first, _), (second, probe)) = (mailbox(limits), mailbox(limits));
+    let third = TURN_BYTES_MAX as u32 / 3;
+    let ((first, _), (second, probe)) = (mailbox(), mailbox());
     for mailbox in [&first, &second] {
         for _ in 0..2 {
-            assert!(mailbox.try_reserve(1).expect("room").send(Message::Add(1)).is_ok());
+            assert!(mailbox.try_reserve(1).expect("room").send(Message::Add(third)).is_ok());
         }
     }
     let mut spent = Spent::default();
-    first.deliver_within(&mut spent);
-    second.deliver_within(&mut spent);
+    first.settle(&mut spent);
+    second.settle(&mut spent);
     assert_eq!((first.len(), second.len(), probe.kicks.load(Ordering::SeqCst)), (0, 1, 1));
     second.deliver_blocking();
-    assert_eq!(ask(&second), [1, 1]);
+    assert_eq!(ask(&second), [third, third]);
 }
 
 #[test]
 fn a_queued_message_keeps_others_from_passing_it() {
-    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let (mailbox, _probe) = mailbox();
     assert!(mailbox.try_reserve(1).expect("room").send(Message::Add(1)).is_ok());
     assert!(inline(&mailbox, |sum| sum.seen.push(2)).is_none());
-    mailbox.deliver();
+    mailbox.settle(&mut Spent::default());
     assert_eq!(inline(&mailbox, |sum| sum.seen.push(2)), Some(()));
     assert_eq!(ask(&mailbox), [1, 2]);
 }
 
 #[test]
 fn a_turn_is_bounded_and_the_rest_is_kicked_on() {
-    let (mailbox, probe) = mailbox(TurnLimits { messages: 3, bytes: 10 });
-    let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
-    for n in [9, 9, 1, 1, 50] {
-        push(Message::Add(n));
+    let (mailbox, probe) = mailbox();
+    let all = [9, 9, 1, 1, 50].map(|tenths| tenths * (TURN_BYTES_MAX as u32 / 10));
+    for n in all {
+        assert!(mailbox.try_reserve(1).expect("room").send(Message::Add(n)).is_ok());
     }
-    mailbox.deliver();
+    mailbox.settle(&mut Spent::default());
     assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (4, 1), "9 + 9 > 10");
-    mailbox.deliver();
+    mailbox.settle(&mut Spent::default());
     assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (2, 2), "9 + 1, then full");
-    mailbox.deliver();
-    mailbox.deliver();
+    mailbox.settle(&mut Spent::default());
+    mailbox.settle(&mut Spent::default());
     assert!(mailbox.is_empty(), "a single message may exceed the turn");
-    assert_eq!(ask(&mailbox), [9, 9, 1, 1, 50]);
+    assert_eq!(ask(&mailbox), all);
+}
+
+/// Planted: messages without weight do not count.
+#[test]
+fn a_turn_is_bounded_in_messages() {
+    let left = 5;
+    let (mailbox, probe) = mailbox_of(TURN_MESSAGES_MAX + left);
+    for _ in 0..TURN_MESSAGES_MAX + left {
+        assert!(mailbox.try_reserve(0).expect("room").send(Message::Add(0)).is_ok());
+    }
+    mailbox.settle(&mut Spent::default());
+    assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (left, 1));
+    mailbox.deliver_blocking();
+    assert!(mailbox.is_empty());
 }
 
 #[test]
 fn heavy_messages_wait_for_an_engine_thread_in_their_place() {
-    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (mailbox, probe) = mailbox();
     send(&mailbox, Message::Add(1));
     send(&mailbox, Message::Heavy(2));
     assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (1, 1));
@@ -202,13 +221,13 @@ fn a_panic_is_caught_reported_and_final() {
 }
 
 fn panics(bad: Message) {
-    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (mailbox, probe) = mailbox();
     let (reply, answer) = reply();
     let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
     push(Message::Add(1));
     push(bad);
     push(Message::Ask(reply));
-    mailbox.deliver();
+    mailbox.settle(&mut Spent::default());
     assert!(has_failed(&mailbox) && mailbox.is_empty());
     assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
     assert_eq!(*probe.panics.lock().expect("not poisoned"), ["on purpose"]);
@@ -221,7 +240,7 @@ fn panics(bad: Message) {
 /// Planted: closing the mailbox stops only those who have no permit yet.
 #[test]
 fn a_permit_that_outlives_its_mailbox_brings_nothing() {
-    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let (mailbox, _probe) = mailbox();
     let (first, second) = (mailbox.try_reserve(1), mailbox.try_reserve(1));
     drop(mailbox);
     let (reply, answer) = reply();
@@ -236,12 +255,12 @@ fn a_permit_that_outlives_its_mailbox_brings_nothing() {
 /// messages to that one.
 #[test]
 fn a_panic_in_what_was_deferred_answers_also_what_was_held_back() {
-    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (mailbox, probe) = mailbox();
     let (reply, mut answer) = reply();
     let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
     push(Message::Defer(Box::new(|| panic!("on purpose"))));
     push(Message::HeavyAsk(reply));
-    mailbox.deliver();
+    mailbox.settle(&mut Spent::default());
     assert!(matches!(now(&mut answer), Some(Err(Lost))));
     assert!(mailbox.is_empty() && has_failed(&mailbox));
     assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
@@ -250,7 +269,7 @@ fn a_panic_in_what_was_deferred_answers_also_what_was_held_back() {
 
 #[test]
 fn a_panic_of_an_inline_caller_is_caught_too() {
-    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (mailbox, probe) = mailbox();
     assert!(inline(&mailbox, |_| -> u32 { panic!("inline") }).is_none());
     assert!(has_failed(&mailbox));
     assert_eq!(*probe.panics.lock().expect("not poisoned"), ["inline"]);
@@ -258,7 +277,7 @@ fn a_panic_of_an_inline_caller_is_caught_too() {
 
 #[test]
 fn deferred_actions_run_after_the_seat_is_free() {
-    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let (mailbox, _probe) = mailbox();
     let mailbox = StdArc::new(mailbox);
     let (inner, free) = (mailbox.clone(), StdArc::new(AtomicUsize::new(0)));
     let seen = free.clone();
@@ -282,7 +301,7 @@ fn o9_wakers_run_after_the_seat_is_free_and_their_panics_fail_nothing() {
             panic!("on purpose");
         }
     }
-    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (mailbox, probe) = mailbox();
     let mailbox = StdArc::new(mailbox);
     let waker = std::task::Waker::from(StdArc::new(Uses(mailbox.clone())));
     let mut answers = Vec::new();
@@ -310,7 +329,7 @@ fn o9_wakers_run_after_the_seat_is_free_and_their_panics_fail_nothing() {
 /// Planted: the work of an inline turn runs outside of `catch_unwind`.
 #[test]
 fn b14_a_panic_in_an_attempt_fails_the_seat_and_does_not_unwind() {
-    let (mailbox, probe) = mailbox(TurnLimits::default());
+    let (mailbox, probe) = mailbox();
     let mut guard = mailbox.try_enter_idle().expect("idle");
     let seen = guard.attempt(|sum| sum.seen.len()).expect("nothing panics");
     assert_eq!(seen, 0);
@@ -323,18 +342,20 @@ fn b14_a_panic_in_an_attempt_fails_the_seat_and_does_not_unwind() {
 /// Planted: the turn ends at its limits.
 #[test]
 fn run_last_handles_everything_that_is_queued_and_then_runs() {
-    let (mailbox, probe) = mailbox(TurnLimits { messages: 1, bytes: 1 });
-    for message in [Message::Add(1), Message::Heavy(2), Message::Add(3), Message::Heavy(4)] {
+    let (mailbox, probe) = mailbox();
+    let whole = TURN_BYTES_MAX as u32;
+    let messages = [Message::Add(whole), Message::Heavy(2), Message::Add(whole), Message::Heavy(4)];
+    for message in messages {
         assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
     }
-    assert_eq!(mailbox.run_last(|sum| sum.seen.clone()), Some(vec![1, 2, 3, 4]));
+    assert_eq!(mailbox.run_last(|sum| sum.seen.clone()), Some(vec![whole, 2, whole, 4]));
     assert_eq!((mailbox.len(), probe.kicks.load(Ordering::SeqCst)), (0, 0));
     assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
 }
 
 #[test]
 fn run_last_sees_to_what_was_sent_meanwhile() {
-    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let (mailbox, _probe) = mailbox();
     let seen = mailbox.run_last(|sum| {
         send(&mailbox, Message::Add(2));
         sum.seen.push(1);
@@ -347,7 +368,7 @@ fn run_last_sees_to_what_was_sent_meanwhile() {
 #[test]
 fn a_panic_in_a_message_or_in_what_runs_last_fails_the_mailbox() {
     for in_message in [true, false] {
-        let (mailbox, probe) = mailbox(TurnLimits::default());
+        let (mailbox, probe) = mailbox();
         let (reply, answer) = reply();
         let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
         push(Message::Add(1));
@@ -374,7 +395,7 @@ fn a_panic_in_a_message_or_in_what_runs_last_fails_the_mailbox() {
 /// Planted: deferred actions run before it.
 #[test]
 fn what_was_deferred_is_done_after_what_runs_last_with_the_seat_free() {
-    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let (mailbox, _probe) = mailbox();
     let mailbox = StdArc::new(mailbox);
     let (inner, ran) = (mailbox.clone(), StdArc::new(AtomicUsize::new(0)));
     let before = ran.clone();
@@ -391,7 +412,7 @@ fn what_was_deferred_is_done_after_what_runs_last_with_the_seat_free() {
 /// Planted: room is asked for, and refused.
 #[test]
 fn room_is_taken_anyway_where_there_is_none_and_after_the_end() {
-    let (mailbox, _probe) = mailbox(TurnLimits::default());
+    let (mailbox, _probe) = mailbox();
     let all: Vec<_> = (0..8).map(|_| mailbox.try_reserve(12).expect("room")).collect();
     assert!(mailbox.try_reserve(1).is_err());
     let over = mailbox.reserve_anyway(50);

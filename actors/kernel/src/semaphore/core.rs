@@ -1,16 +1,12 @@
 //! The core of a semaphore. It counts one number, or two at once: messages and bytes.
 //!
-//! Guarantees: what is taken never exceeds the limit. Waiters are served first come, first served.
-//! Without contention, taking is one compare-and-swap, and giving back one subtraction. A newcomer
-//! overtakes only waiters that have been woken.
-//!
 //! Liveness (nothing-held-while-waiting): a future that was woken and is never polled delays
 //! nobody. While more than a quarter of the limit is free, everybody who fits alone is woken, in
 //! order, up to the first who does not fit. Those woken earlier who have not polled do not count.
 //! While less is free, a return wakes as many as the free room suffices for, counting those woken
 //! earlier, plus one spare. That is enough, because what is taken then comes back without anybody's
-//! poll, as long as every holder gives back, or asks for help (`on_wait`), by itself. The same rule
-//! is applied when a waiter arrives, takes, or is dropped.
+//! poll, as long as every holder gives back, or asks for help (`on_wait`), by itself. The rule is
+//! applied whenever room comes back, and whenever a waiter is polled or dropped.
 //!
 //! A crowd is woken at most once per quarter of the limit that was taken in between. A large
 //! request is overtaken only by what arrives between its wake and its poll. A poll that finds too
@@ -22,12 +18,8 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Lane, Mutex, lock};
 use crate::wake::wake_all;
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
-
-/// Called outside all locks whenever somebody begins to wait.
-pub(crate) type WaitHook = Box<dyn Fn() + Send + Sync>;
 
 const BYTES_BITS: u32 = 40;
 /// Largest number of bytes: 1 TiB - 1.
@@ -35,9 +27,9 @@ pub(crate) const BYTES_MAX: u64 = (1 << BYTES_BITS) - 1;
 /// Largest number of messages.
 pub(crate) const COUNT_MAX: u64 = (1 << 22) - 1;
 /// Somebody waits who has not been woken. Newcomers must queue, and returns must look at the list.
-const WAITING: u64 = 1 << 62;
+pub(super) const WAITING: u64 = 1 << 62;
 /// Nothing is given any more.
-const CLOSED: u64 = 1 << 63;
+pub(super) const CLOSED: u64 = 1 << 63;
 
 /// A number of messages and a number of bytes in one word: `flags:2 | count:22 | bytes:40`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +59,7 @@ impl Amount {
     }
 
     #[inline]
-    pub(crate) fn of_state(state: u64) -> Self {
+    fn of_state(state: u64) -> Self {
         Self(state & !(WAITING | CLOSED))
     }
 
@@ -113,6 +105,10 @@ struct Waiter {
     waker: Option<Waker>,
 }
 
+/// A future's id in the wait list. `None` while it never had to wait. When the future is dropped,
+/// it must be given to [`Core::leave`].
+type Entry = Option<u64>;
+
 #[derive(Default)]
 struct WaitList {
     next_id: u64,
@@ -123,68 +119,61 @@ struct WaitList {
 }
 
 impl WaitList {
-    fn find(&self, id: u64) -> Option<usize> {
-        self.waiting.binary_search_by_key(&id, |waiter| waiter.id).ok()
+    fn find(&self, id: u64) -> usize {
+        let found = self.waiting.binary_search_by_key(&id, |waiter| waiter.id);
+        found.expect("an entry is kept until it is left")
     }
 
-    fn push(&mut self, need: Amount, waker: Option<Waker>) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.asleep += usize::from(waker.is_some());
-        self.waiting.push_back(Waiter { id, need, waker });
-        id
+    /// Enters at the end, or sleeps again in its place. Returns the former waker.
+    fn sleep(&mut self, entry: &mut Entry, need: Amount, waker: Waker) -> Option<Waker> {
+        let id = *entry.get_or_insert_with(|| {
+            self.next_id += 1;
+            self.waiting.push_back(Waiter { id: self.next_id, need, waker: None });
+            self.next_id
+        });
+        let at = self.find(id);
+        let former = self.waiting[at].waker.replace(waker);
+        self.asleep += usize::from(former.is_none());
+        former
     }
 
-    fn remove(&mut self, at: usize) -> Option<Waiter> {
-        let gone = self.waiting.remove(at)?;
-        self.asleep -= usize::from(gone.waker.is_some());
-        Some(gone)
+    /// Returns its waker, if it has not been woken.
+    fn remove(&mut self, entry: &mut Entry) -> Option<Waker> {
+        let at = self.find(entry.take()?);
+        let waker = self.waiting.remove(at)?.waker;
+        self.asleep -= usize::from(waker.is_some());
+        waker
     }
 
-    /// Has everybody ahead of this position been woken?
-    fn is_turn_of(&self, at: usize) -> bool {
-        self.asleep == 0 || self.waiting.iter().take(at).all(|waiter| waiter.waker.is_none())
+    /// Has everybody ahead of this entry been woken?
+    fn is_turn_of(&self, entry: Entry) -> bool {
+        let ahead = entry.map_or(self.waiting.len(), |id| self.find(id));
+        self.asleep == 0 || self.waiting.iter().take(ahead).all(|waiter| waiter.waker.is_none())
     }
 }
-
-/// A future's id in the wait list. `None` while it never had to wait. When the future is dropped,
-/// it must be given to [`Core::leave`].
-type Entry = Option<u64>;
 
 /// See the module.
 pub(crate) struct Core {
     state: Lane<AtomicU64>,
-    limit: Amount,
+    pub(super) limit: Amount,
     list: Mutex<WaitList>,
-    on_wait: Option<WaitHook>,
+    /// Called outside all locks whenever somebody begins to wait.
+    on_wait: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Core {
-    pub(crate) fn new(limit: Amount, on_wait: Option<WaitHook>) -> Self {
-        Self {
-            state: Lane(AtomicU64::new(0)),
-            limit,
-            list: Mutex::new(WaitList::default()),
-            on_wait,
-        }
+    pub(crate) fn new(limit: Amount, on_wait: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
+        let list = Mutex::new(WaitList::default());
+        Self { state: Lane(AtomicU64::new(0)), limit, list, on_wait }
     }
 
     pub(crate) fn used(&self) -> Amount {
-        Amount::of_state(self.state.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn limit(&self) -> Amount {
-        self.limit
-    }
-
-    /// Does somebody wait who has not been woken?
-    pub(crate) fn is_short(&self) -> bool {
-        self.state.load(Ordering::Acquire) & WAITING != 0
+        Amount::of_state(self.state.0.load(Ordering::Acquire))
     }
 
     #[inline]
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state.load(Ordering::Acquire) & CLOSED != 0
+    pub(super) fn has(&self, flag: u64) -> bool {
+        self.state.0.load(Ordering::Acquire) & flag != 0
     }
 
     /// Takes `need` if that much is free and nobody has an older claim.
@@ -193,36 +182,21 @@ impl Core {
         self.try_take_unless(WAITING | CLOSED, need)
     }
 
-    /// Takes `need` if that much is free, even when others wait. For a caller who has waited in
-    /// another line.
-    pub(crate) fn try_take_passing(&self, need: Amount) -> Result<(), Refused> {
-        self.try_take_unless(CLOSED, need)
-    }
-
+    /// As `try_take`, but barred by these flags only.
     #[inline]
-    fn try_take_unless(&self, barred: u64, need: Amount) -> Result<(), Refused> {
-        let mut state = self.state.load(Ordering::Relaxed);
-        loop {
-            if state & barred != 0 || !need.fits(Amount::of_state(state), self.limit()) {
-                return Err(self.why_not(state, need));
-            }
-            match self.state.compare_exchange_weak(
-                state,
-                state + need.0,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Ok(()),
-                Err(now) => state = now,
-            }
-        }
+    pub(super) fn try_take_unless(&self, barred: u64, need: Amount) -> Result<(), Refused> {
+        let taken = self.state.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| {
+            let goes = state & barred == 0 && need.fits(Amount::of_state(state), self.limit);
+            goes.then(|| state + need.0)
+        });
+        taken.map(|_| ()).map_err(|state| self.why_not(state, need))
     }
 
     #[cold]
     fn why_not(&self, state: u64, need: Amount) -> Refused {
         if state & CLOSED != 0 {
             Refused::Closed
-        } else if need.within(self.limit()) {
+        } else if need.within(self.limit) {
             Refused::Full
         } else {
             Refused::TooLarge
@@ -232,7 +206,7 @@ impl Core {
     /// Takes `need` whatever the limit says: for something that exists already and must only be
     /// counted.
     pub(crate) fn take_anyway(&self, need: Amount) {
-        let state = self.state.fetch_add(need.0, Ordering::Acquire);
+        let state = self.state.0.fetch_add(need.0, Ordering::Acquire);
         assert!(
             need.fits(Amount::of_state(state), Amount::new(COUNT_MAX, BYTES_MAX)),
             "1 TiB is out"
@@ -245,94 +219,72 @@ impl Core {
         if amount == Amount::NOTHING {
             return;
         }
-        let before = self.state.fetch_sub(amount.0, Ordering::Release);
+        let before = self.state.0.fetch_sub(amount.0, Ordering::Release);
         debug_assert!(amount.within(Amount::of_state(before)), "more came back than was out");
         if before & WAITING != 0 {
-            self.announce();
+            self.change_list(|_| ());
         }
-    }
-
-    #[cold]
-    fn announce(&self) {
-        let mut wakes = Vec::new();
-        self.pump(&mut lock(&self.list), &mut wakes);
-        wake_all(wakes);
     }
 
     /// Refuses everybody from now on, including those who wait. What is taken may still be given
     /// back.
     pub(crate) fn close(&self) {
+        self.change_list(|_| self.state.0.fetch_or(CLOSED, Ordering::AcqRel));
+    }
+
+    /// Changes the list, or what decides about those in it. Then wakes whoever may go on, and
+    /// returns what was taken out, outside the lock: wakers are foreign code.
+    #[cold]
+    fn change_list<R>(&self, change: impl FnOnce(&mut WaitList) -> R) -> R {
         let mut wakes = Vec::new();
-        {
+        let out = {
             let mut list = lock(&self.list);
-            self.state.fetch_or(CLOSED, Ordering::AcqRel);
+            let out = change(&mut list);
             self.pump(&mut list, &mut wakes);
-        }
+            out
+        };
         wake_all(wakes);
+        out
+    }
+
+    /// Takes so much, and waits in line for it. If it is dropped, it leaves the line.
+    pub(crate) async fn take(&self, count: u64, bytes: u64) -> Result<(), Refused> {
+        struct Waiting<'a>(&'a Core, Entry);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.leave(&mut self.1);
+            }
+        }
+        let need = Amount::try_new(count, bytes)?;
+        let taken = self.try_take(need);
+        if taken != Err(Refused::Full) {
+            return taken;
+        }
+        let mut waiting = Waiting(self, None);
+        poll_fn(|context| self.poll_take(&mut waiting.1, need, context)).await
     }
 
     /// Takes `need`, or joins the line and is woken when another poll may succeed.
-    #[inline]
+    #[cold]
     fn poll_take(
         &self,
         entry: &mut Entry,
         need: Amount,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Refused>> {
-        if entry.is_none() {
-            match self.try_take(need) {
-                Err(Refused::Full) => {}
-                settled => return Poll::Ready(settled),
-            }
-        }
-        self.poll_in_list(entry, need, context)
-    }
-
-    #[cold]
-    fn poll_in_list(
-        &self,
-        entry: &mut Entry,
-        need: Amount,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), Refused>> {
-        // Wakers are cloned before the lock is taken and dropped after it is released: both may run
-        // foreign code.
+        // Cloned before the lock is taken and dropped after it is released: both may run foreign
+        // code. So is what it replaces.
         let mut waker = Some(context.waker().clone());
-        let mut wakes = Vec::new();
         let mut begins = false;
-        // Dropped after the lock is released, because its waker is foreign code.
-        let mut gone = None;
-        let outcome = {
-            let mut list = lock(&self.list);
-            let at = entry.map(|id| list.find(id).expect("an entry is kept until it is left"));
-            let my_turn = list.is_turn_of(at.unwrap_or(list.waiting.len()));
-            let was_short = self.is_short();
-            let outcome = self.take_or_flag(need, my_turn);
-            match (outcome, at) {
-                (None, None) => {
-                    *entry = Some(list.push(need, waker.take()));
-                    begins = true;
-                    // Room may be unused although waiters sleep, because those woken for it never
-                    // polled.
-                    self.pump(&mut list, &mut wakes);
-                }
-                (None, Some(at)) => {
-                    list.asleep += usize::from(list.waiting[at].waker.is_none());
-                    std::mem::swap(&mut list.waiting[at].waker, &mut waker);
-                    begins = !was_short;
-                }
-                (Some(_), None) => {}
-                (Some(_), Some(at)) => {
-                    *entry = None;
-                    gone = list.remove(at);
-                    // There may be room for the next waiter, too, or only this one was in its way.
-                    self.pump(&mut list, &mut wakes);
-                }
+        let (outcome, _former) = self.change_list(|list| {
+            let was_asleep = entry.is_some() && self.has(WAITING);
+            let outcome = self.take_or_flag(need, list.is_turn_of(*entry));
+            if outcome.is_some() {
+                return (outcome, list.remove(entry));
             }
-            outcome
-        };
-        drop(gone);
-        wake_all(wakes);
+            begins = !was_asleep;
+            (None, waker.take().and_then(|waker| list.sleep(entry, need, waker)))
+        });
         if begins && let Some(hook) = &self.on_wait {
             hook();
         }
@@ -342,48 +294,29 @@ impl Core {
     /// Runs under the list's lock. Takes, refuses, or (`None`) leaves `WAITING` set on a state
     /// without enough room. Room and flag share a word, so a later return sees the flag.
     fn take_or_flag(&self, need: Amount, my_turn: bool) -> Option<Result<(), Refused>> {
-        let limit = self.limit();
-        let mut state = self.state.load(Ordering::Relaxed);
-        loop {
-            if state & CLOSED != 0 {
-                return Some(Err(Refused::Closed));
-            }
-            if !need.within(limit) {
-                return Some(Err(Refused::TooLarge));
-            }
-            let takes = my_turn && need.fits(Amount::of_state(state), limit);
-            let next = if takes { state + need.0 } else { state | WAITING };
-            if next == state && !takes {
-                return None;
-            }
-            match self.state.compare_exchange(state, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if takes => return Some(Ok(())),
-                Ok(_) => return None,
-                Err(now) => state = now,
-            }
+        let takes = |state| my_turn && need.fits(Amount::of_state(state), self.limit);
+        let before = self.state.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
+            let next = if takes(state) { state + need.0 } else { state | WAITING };
+            (state & CLOSED == 0).then_some(next)
+        });
+        match before {
+            Ok(state) => takes(state).then_some(Ok(())),
+            Err(_) => Some(Err(Refused::Closed)),
         }
     }
 
     /// Gives up waiting. What it was woken for goes to the next waiter.
     fn leave(&self, entry: &mut Entry) {
-        let Some(id) = entry.take() else { return };
-        let mut wakes = Vec::new();
-        let gone = {
-            let mut list = lock(&self.list);
-            let at = list.find(id).expect("an entry is kept until it is left");
-            let gone = list.remove(at);
-            self.pump(&mut list, &mut wakes);
-            gone
-        };
-        drop(gone);
-        wake_all(wakes);
+        if entry.is_some() {
+            drop(self.change_list(|list| list.remove(entry)));
+        }
     }
 
     /// Runs under the list's lock. Collects the wakers of everybody who may go on (see the module's
     /// liveness rule). Clears `WAITING` when everybody has been woken.
     fn pump(&self, list: &mut WaitList, wakes: &mut Vec<Waker>) {
-        let state = self.state.load(Ordering::Acquire);
-        let (used, limit) = (Amount::of_state(state), self.limit());
+        let state = self.state.0.load(Ordering::Acquire);
+        let (used, limit) = (Amount::of_state(state), self.limit);
         let free = limit.minus_saturating(used);
         // INVARIANT(nothing-held-while-waiting): with this much free, nothing may come back before
         // somebody takes. So everybody who could take is woken.
@@ -400,8 +333,7 @@ impl Core {
                 left = left.minus_saturating(waiter.need);
                 continue;
             }
-            let hopeless = state & CLOSED != 0 || !waiter.need.within(limit);
-            if hopeless {
+            if state & CLOSED != 0 {
                 // Woken to be refused.
             } else if waiter.need.within(left) || plenty && waiter.need.within(free) {
                 left = left.minus_saturating(waiter.need);
@@ -416,51 +348,7 @@ impl Core {
             *asleep -= 1;
         }
         if *asleep == 0 {
-            self.state.fetch_and(!WAITING, Ordering::AcqRel);
-        }
-    }
-}
-
-/// Has a core.
-pub(crate) trait Limited {
-    fn core(&self) -> &Core;
-}
-
-/// Waits in line for a part of what its owner limits. Returns the owner when it has taken it.
-pub(crate) struct Take<H: Limited> {
-    /// `None` once it has taken.
-    owner: Option<H>,
-    need: Result<Amount, Refused>,
-    entry: Entry,
-}
-
-impl<H: Limited> Take<H> {
-    pub(crate) fn new(owner: H, need: Result<Amount, Refused>) -> Self {
-        Self { owner: Some(owner), need, entry: None }
-    }
-}
-
-impl<H: Limited + Unpin> Future for Take<H> {
-    type Output = Result<H, Refused>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let owner = this.owner.as_ref().expect("a finished future is not polled again");
-        let need = match this.need {
-            Ok(need) => need,
-            Err(refused) => return Poll::Ready(Err(refused)),
-        };
-        owner
-            .core()
-            .poll_take(&mut this.entry, need, context)
-            .map_ok(|()| this.owner.take().expect("checked above"))
-    }
-}
-
-impl<H: Limited> Drop for Take<H> {
-    fn drop(&mut self) {
-        if let Some(owner) = &self.owner {
-            owner.core().leave(&mut self.entry);
+            self.state.0.fetch_and(!WAITING, Ordering::AcqRel);
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 #[test]
 fn a_permit_gives_back_what_it_holds() {
     let semaphore = Semaphore::new(100);
     let permit = semaphore.try_acquire(60).expect("there is room");
     assert_eq!(semaphore.try_acquire(41).map(drop), Err(Refused::Full));
-    assert_eq!((permit.count(), semaphore.used()), (60, 60));
+    assert_eq!(semaphore.used(), 60);
     drop(semaphore.try_acquire(40).expect("there is room"));
     let kept = permit.forget();
     assert_eq!((kept, semaphore.used()), (60, 60));
@@ -38,12 +38,12 @@ fn the_hook_is_called_once_per_waiter() {
     let semaphore = Semaphore::with_wait_hook(1, Box::new(hook));
     let held = semaphore.try_acquire(1);
     let mut context = Context::from_waker(Waker::noop());
-    let mut waiting = semaphore.acquire(1);
-    assert!(Pin::new(&mut waiting).poll(&mut context).is_pending());
-    assert!(Pin::new(&mut waiting).poll(&mut context).is_pending());
+    let mut waiting = Box::pin(semaphore.acquire(1));
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
     assert_eq!((rung.load(Ordering::SeqCst), semaphore.is_short()), (1, true));
     drop(held);
-    assert!(Pin::new(&mut waiting).poll(&mut context).is_ready());
+    assert!(waiting.as_mut().poll(&mut context).is_ready());
     assert_eq!(
         (semaphore.used(), semaphore.is_short()),
         (0, false),
@@ -67,8 +67,8 @@ fn what_is_taken_anyway_may_exceed_the_limit() {
 fn who_may_pass_passes_who_waits_for_more() {
     let semaphore = Semaphore::new(10);
     let _held = semaphore.try_acquire(8).expect("there is room");
-    let mut waiting = semaphore.acquire(5);
-    assert!(Pin::new(&mut waiting).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let mut waiting = Box::pin(semaphore.acquire(5));
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     assert_eq!(semaphore.try_acquire(1).map(drop), Err(Refused::Full));
     assert!(semaphore.try_acquire_passing(1).is_ok());
 }

@@ -43,7 +43,7 @@ fn slots_bound_what_is_in_flight_and_come_back() {
         let tickets = [1, 2].map(|n| open(&queue, number + n, 1));
         number += 2;
         assert_eq!(queue.try_reserve().map(|_| ()), Err(Refused::Full));
-        let mut waiting = queue.reserve();
+        let mut waiting = Box::pin(queue.reserve());
         assert!(poll(&mut waiting).is_pending());
         for ticket in tickets {
             ticket.finish();
@@ -66,7 +66,7 @@ fn waiters_are_told_by_who_raises() {
     assert_eq!(poll(&mut near), Poll::Ready(Ok(())));
     assert!(poll(&mut far).is_pending());
     drop(far);
-    assert!(lock(&queue.waiters).list.is_empty(), "a dropped waiter leaves nothing");
+    assert!(lock(&queue.0.waiters).list.is_empty(), "a dropped waiter leaves nothing");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn a_waiting_sender_is_dropped() {
         let (mailbox, mut inbox) = Mailbox::new(Capacity { messages: 2, bytes: 2 });
         let kept = mailbox.try_reserve(1).unwrap();
         mailbox.try_reserve(1).unwrap().send(1).unwrap();
-        let mut leaves = mailbox.reserve(2);
+        let mut leaves = Box::pin(mailbox.reserve(2));
         assert!(poll_once(&mut leaves).is_pending());
         let other = mailbox.clone();
         let sender = thread::spawn(move || {

@@ -5,7 +5,7 @@
 //! kernel's locks, atomics and queue, because all of them are loom's here.
 
 use loom::thread;
-use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn, TurnLimits};
+use sluicedb_kernel::combining::{CombiningMailbox, Handler, Hooks, Turn};
 use sluicedb_kernel::mailbox::Capacity;
 use sluicedb_kernel::reply::{Answer, Reply, reply};
 use sluicedb_kernel::sync::{Arc, block_on};
@@ -47,7 +47,7 @@ fn hall(free: u32) -> Arc<CombiningMailbox<Hall>> {
         on_panic: Box::new(|message| panic!("{message}")),
     };
     let capacity = Capacity { messages: 2, bytes: 2 };
-    Arc::new(CombiningMailbox::new(Hall { free }, capacity, TurnLimits::default(), hooks))
+    Arc::new(CombiningMailbox::new(Hall { free }, capacity, hooks))
 }
 
 fn book(hall: &CombiningMailbox<Hall>, seats: u32) -> Answer<Result<u32, u32>> {

@@ -70,7 +70,7 @@ fn no_gaps() {
 }
 
 /// A waiter for a commit is told when the commit is visible, and not before.
-/// Catches: waiters that are taken out before `visible` is stored.
+/// Catches: a raising thread that does not look for waiters (deadlock).
 #[test]
 fn told_after_visible() {
     loom::model(|| {

@@ -127,7 +127,7 @@ fn a9_while_much_is_free_everybody_who_fits_alone_is_woken() {
         assert!(poll(&core, &mut entry, 30, &flag).is_pending());
         core.leave(&mut entry);
     }
-    assert_eq!((waiters(&core), core.is_short()), (0, false));
+    assert_eq!((waiters(&core), core.has(WAITING)), (0, false));
 }
 
 /// What is taken will come back by itself, so a return wakes for what it is worth, plus one spare.
