@@ -64,7 +64,8 @@ pub struct Hooks {
     /// Makes a thread of yours call [`CombiningMailbox::deliver_blocking`] soon, which handles the
     /// rest of the queue. A lost kick leaves messages behind for ever.
     pub kick: Box<dyn Fn() + Send + Sync>,
-    /// Reports a panic's message. The seat has failed already.
+    /// Told a panic's message before anybody can find the mailbox failed. The seat is taken, so it
+    /// must not use the mailbox.
     pub on_panic: Box<dyn Fn(String) + Send + Sync>,
 }
 
@@ -94,13 +95,6 @@ impl Turn {
     pub fn defer(&mut self, action: impl FnOnce(&mut Spent) + Send + 'static) {
         self.after.push(Box::new(action));
     }
-}
-
-/// How far a turn got.
-enum End {
-    Empty,
-    /// The turn is used up, or the next message is heavy.
-    Left,
 }
 
 /// How much of a turn is used up. A turn may lead through several seats.
@@ -197,21 +191,22 @@ impl<A: Handler> CombiningMailbox<A> {
     pub fn run_last<R>(&self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
         let _hold = Hold::new();
         let mut turn = Turn::new(true);
-        let Some(mut seat) = self.seat.enter(true) else {
-            self.queue.discard();
-            return None;
-        };
-        let actor = &mut *seat.state;
-        let result = loop {
-            match self.drain(actor, &mut turn, &mut Spent::default()) {
-                // Nothing is heavy here, and this turn has no bounds.
-                Ok(End::Left) => {}
-                Ok(End::Empty) => break self.catch(|| f(actor)),
-                Err(message) => break Err(message),
+        let mut result = None;
+        if let Some(mut seat) = self.seat.enter(true) {
+            // Nothing is heavy here, and this turn has no bounds.
+            loop {
+                if self.drain(&mut seat.state, &mut turn, &mut Spent::default()) {
+                    result = self.catch(|| f(&mut seat.state));
+                    break;
+                }
+                if self.seat.is_failed() {
+                    break;
+                }
             }
-        };
-        drop(seat);
-        let result = result.map_err(|message| self.fall(message)).ok();
+        }
+        if self.seat.is_failed() {
+            self.fall();
+        }
         self.finish(&mut turn);
         self.settle(&mut Spent::default());
         result
@@ -241,22 +236,24 @@ impl<A: Handler> CombiningMailbox<A> {
             let Some(mut seat) = self.seat.enter(on_own_thread) else {
                 // The occupant looks at the queue after leaving. In a failed seat there is none.
                 if self.seat.is_failed() {
-                    self.queue.discard();
+                    self.fall();
                 }
                 break;
             };
-            let end = self.drain(&mut seat.state, &mut turn, spent);
+            let is_empty = self.drain(&mut seat.state, &mut turn, spent);
             drop(seat);
-            match end {
-                Err(message) => break self.fall(message),
-                // Another party failed the seat meanwhile. Nobody will handle what is left.
-                Ok(_) if self.seat.is_failed() => break self.queue.discard(),
+            if self.seat.is_failed() {
+                break self.fall();
+            } else if is_empty {
                 // INVARIANT(no message is left behind while the seat is free): checked after the
                 // seat was freed, for those who found it taken.
-                Ok(End::Empty) if self.queue.is_settled() => break,
-                Ok(End::Empty) => {}
-                Ok(End::Left) if on_own_thread => *spent = Spent::default(),
-                Ok(End::Left) => break (self.hooks.kick)(),
+                if self.queue.is_settled() {
+                    break;
+                }
+            } else if on_own_thread {
+                *spent = Spent::default();
+            } else {
+                break (self.hooks.kick)();
             }
             if on_own_thread {
                 self.finish(&mut turn);
@@ -267,45 +264,52 @@ impl<A: Handler> CombiningMailbox<A> {
         self.finish(&mut turn);
     }
 
-    fn drain(&self, actor: &mut A, turn: &mut Turn, spent: &mut Spent) -> Result<End, String> {
+    /// Handles what is queued. Returns false if the turn is used up, if the next message is heavy,
+    /// or after a panic.
+    fn drain(&self, actor: &mut A, turn: &mut Turn, spent: &mut Spent) -> bool {
         let mut handled = 0;
-        let end = loop {
+        let is_empty = loop {
             if handled >= self.queue.unhandled() {
-                break Ok(End::Empty);
+                break true;
             }
-            let Some((message, bytes)) = self.queue.pop() else { break Ok(End::Empty) };
-            let looked = self.catch(|| {
+            let Some((message, bytes)) = self.queue.pop() else { break true };
+            let done = self.catch(|| {
                 let weight = A::weight(&message);
-                let full = spent.messages >= TURN_MESSAGES_MAX
+                let is_full = spent.messages >= TURN_MESSAGES_MAX
                     || spent.messages > 0 && spent.bytes.saturating_add(weight) > TURN_BYTES_MAX;
-                (weight, full || !turn.on_own_thread && A::is_heavy(&message))
+                if is_full || !turn.on_own_thread && A::is_heavy(&message) {
+                    return Some(message);
+                }
+                spent.messages += 1;
+                spent.bytes = spent.bytes.saturating_add(weight);
+                actor.handle(message, turn);
+                None
             });
-            if let Ok((_, true)) = looked {
+            if let Some(Some(message)) = done {
                 self.queue.put_back(message, bytes);
-                break Ok(End::Left);
+                break false;
             }
             handled += 1;
             turn.messages += 1;
             turn.bytes += bytes;
-            spent.messages += 1;
-            let done = looked.and_then(|(weight, _)| {
-                spent.bytes = spent.bytes.saturating_add(weight);
-                self.catch(|| actor.handle(message, turn))
-            });
-            if let Err(message) = done {
-                break Err(message);
+            if done.is_none() {
+                break false;
             }
         };
         if handled > 0 {
             self.queue.handled(handled);
         }
-        end
+        is_empty
     }
 
-    /// Runs `f`. If it panics, fails the seat and returns the panic's message.
+    /// Runs `f`. If it panics, reports that and fails the seat, in this order.
     #[inline]
-    fn catch<R>(&self, f: impl FnOnce() -> R) -> Result<R, String> {
-        contain(f).inspect_err(|_| self.seat.fail())
+    fn catch<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
+        let report = |message| {
+            let _ = contain(|| (self.hooks.on_panic)(message));
+            self.seat.fail();
+        };
+        contain(f).map_err(report).ok()
     }
 
     /// The work after the seat is free: gives room back and runs deferred actions.
@@ -323,17 +327,16 @@ impl<A: Handler> CombiningMailbox<A> {
                 action(&mut spent);
             }
         });
-        if let Err(message) = done {
-            self.fall(message);
+        if done.is_none() {
+            self.fall();
         }
     }
 
-    /// The work after a panic. The seat is failed and free.
+    /// The seat has failed and is free. Nobody handles what is queued, so replies say `Lost`.
     #[cold]
-    fn fall(&self, message: String) {
+    fn fall(&self) {
         self.queue.room.close();
         self.queue.discard();
-        (self.hooks.on_panic)(message);
     }
 }
 

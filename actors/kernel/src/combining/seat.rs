@@ -83,14 +83,12 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     #[inline]
     pub fn attempt<R>(&mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
         let seat = self.seat.as_mut().expect("nothing is attempted after a panic");
-        match self.mailbox.catch(|| f(&mut seat.state)) {
-            Ok(value) => Some(value),
-            Err(message) => {
-                self.seat = None;
-                self.mailbox.fall(message);
-                None
-            }
+        let done = self.mailbox.catch(|| f(&mut seat.state));
+        if done.is_none() {
+            self.seat = None;
+            self.mailbox.fall();
         }
+        done
     }
 
     /// Frees the seat and leaves what was queued meanwhile to the caller, who must call

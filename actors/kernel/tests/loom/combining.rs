@@ -39,10 +39,17 @@ impl Handler for Sum {
 }
 
 fn mailbox() -> (Arc<CombiningMailbox<Sum>>, Arc<AtomicUsize>, Arc<Signal>) {
+    mailbox_that_tells(|| ())
+}
+
+fn mailbox_that_tells(
+    of_a_panic: impl Fn() + Send + Sync + 'static,
+) -> (Arc<CombiningMailbox<Sum>>, Arc<AtomicUsize>, Arc<Signal>) {
     let handled = Arc::new(AtomicUsize::new(0));
     let kicked = Arc::new(Signal::new());
     let kick = kicked.clone();
-    let hooks = Hooks { kick: Box::new(move || kick.set()), on_panic: Box::new(|_| ()) };
+    let hooks =
+        Hooks { kick: Box::new(move || kick.set()), on_panic: Box::new(move |_| of_a_panic()) };
     let capacity = Capacity { messages: 3, bytes: 3 };
     let mailbox = CombiningMailbox::new(Sum(handled.clone()), capacity, hooks);
     (Arc::new(mailbox), handled, kicked)
@@ -163,5 +170,35 @@ fn a_panic_answers_everybody() {
         assert_eq!(handled.load(Ordering::Relaxed), usize::from(answered));
         assert!(mailbox.enter_blocking().is_none() && mailbox.try_reserve(1).is_err());
         assert_eq!(mailbox.len(), 0);
+    });
+}
+
+/// Whoever finds that the mailbox has failed finds that the panic was reported: a thread that waits
+/// for the seat, and one whose message was dropped.
+/// Catches: a seat that is failed, or freed, before the report.
+#[test]
+fn a_panic_is_reported_before_anybody_finds_the_mailbox_failed() {
+    loom::model(|| {
+        let reported = Arc::new(AtomicUsize::new(0));
+        let reports = reported.clone();
+        let (mailbox, ..) = mailbox_that_tells(move || reports.store(1, Ordering::Relaxed));
+        let (other, told) = (mailbox.clone(), reported.clone());
+        let waits = thread::spawn(move || {
+            if other.enter_blocking().is_none() {
+                assert_eq!(told.load(Ordering::Relaxed), 1);
+            }
+        });
+        let (other, told) = (mailbox.clone(), reported);
+        let asks = thread::spawn(move || {
+            let (reply, answer) = reply();
+            let Ok(permit) = other.try_reserve(1) else { return };
+            other.send(permit, Message::Ask(reply));
+            if block_on(answer).is_err() {
+                assert_eq!(told.load(Ordering::Relaxed), 1);
+            }
+        });
+        send(&mailbox, Message::Panic);
+        waits.join().unwrap();
+        asks.join().unwrap();
     });
 }
