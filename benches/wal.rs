@@ -11,7 +11,7 @@ use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::vfs::{DiskVfs, Vfs};
 use sluicedb_storage::wal::{
-    AppendPath, Entry, KnownLog, LogIdentity, LogWriter, Predecessor, Spare, Unsynced,
+    AppendPath, KnownLog, LogIdentity, LogItem, LogWriter, Predecessor, Spare, Unsynced,
     prepare_spare, recycle, replay,
 };
 use std::hint::black_box;
@@ -216,8 +216,8 @@ fn read_back(c: &mut Criterion) {
 
 fn read(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber, records: u64) {
     let mut bytes = 0;
-    let mut each = |entry: Entry<'_>| {
-        if let Entry::Batch { payload, .. } = entry {
+    let mut each = |entry: LogItem<'_>| {
+        if let LogItem::Batch { payload, .. } = entry {
             bytes += payload.len();
         }
         Ok(())

@@ -8,7 +8,7 @@ use sluicedb_actors::runtime::pool::Pool;
 use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::table::ReadTier;
-use sluicedb_storage::vfs::LockGuard;
+use sluicedb_storage::vfs::FileLock;
 use sluicedb_storage::view::{OwnWrites, Value, View, Want};
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
@@ -24,12 +24,12 @@ struct Shared {
     damage: Arc<Damage>,
     counts: ReadCounts,
     /// The lock of a database that is open for reading only. Nobody writes while somebody reads.
-    _lock: Option<Arc<dyn LockGuard>>,
+    _lock: Option<Arc<dyn FileLock>>,
 }
 
 impl Cold {
     /// Reads on the threads of `pool`. `lock` keeps writers out as long as it lives.
-    pub(crate) fn new(pool: Pool, damage: Arc<Damage>, lock: Option<Arc<dyn LockGuard>>) -> Self {
+    pub(crate) fn new(pool: Pool, damage: Arc<Damage>, lock: Option<Arc<dyn FileLock>>) -> Self {
         Self(Arc::new(Shared { pool, damage, counts: ReadCounts::default(), _lock: lock }))
     }
 

@@ -43,12 +43,12 @@ pub fn varint_len(value: u64) -> usize {
 
 /// Reads untrusted bytes. Every step is checked, and returns `None` if the bytes are not there.
 #[derive(Clone, Copy, Debug)]
-pub struct Reader<'a> {
+pub struct Decoder<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Decoder<'a> {
     /// A reader at the first byte.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
@@ -185,7 +185,7 @@ mod tests {
             let mut fixed = [0; VARINT_BYTES_MAX];
             assert_eq!(write_varint(&mut fixed, value), out.len());
             assert_eq!(&fixed[..out.len()], &out[..]);
-            let mut reader = Reader::new(&out);
+            let mut reader = Decoder::new(&out);
             assert_eq!(reader.varint(), Some(value));
             assert!(reader.is_empty());
         }
@@ -193,19 +193,19 @@ mod tests {
 
     #[test]
     fn varints_that_overflow_or_end_early_are_refused() {
-        assert_eq!(Reader::new(&[0x80]).varint(), None);
-        assert_eq!(Reader::new(&[]).varint(), None);
-        assert_eq!(Reader::new(&[0xFF; 10]).varint(), None);
+        assert_eq!(Decoder::new(&[0x80]).varint(), None);
+        assert_eq!(Decoder::new(&[]).varint(), None);
+        assert_eq!(Decoder::new(&[0xFF; 10]).varint(), None);
         let mut too_large = [0xFF; 10];
         too_large[9] = 2;
-        assert_eq!(Reader::new(&too_large).varint(), None);
+        assert_eq!(Decoder::new(&too_large).varint(), None);
     }
 
     #[test]
     fn lengths_beyond_the_end_are_refused() {
-        assert_eq!(Reader::new(&[5, 1, 2]).length_prefixed(), None);
-        assert_eq!(Reader::new(&[2, 1, 2]).length_prefixed(), Some(&[1, 2][..]));
-        assert_eq!(Reader::new(&[1, 2]).u32(), None);
+        assert_eq!(Decoder::new(&[5, 1, 2]).length_prefixed(), None);
+        assert_eq!(Decoder::new(&[2, 1, 2]).length_prefixed(), Some(&[1, 2][..]));
+        assert_eq!(Decoder::new(&[1, 2]).u32(), None);
     }
 
     #[test]

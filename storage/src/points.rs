@@ -164,7 +164,7 @@ impl Points {
 
 /// What can be retired, as of one look.
 #[derive(Debug)]
-pub(crate) enum Reach {
+pub(crate) enum Retirable {
     /// Everything that was overwritten at or below the number.
     Everything,
     /// What no point is in. These are the points, ascending.
@@ -173,7 +173,7 @@ pub(crate) enum Reach {
     Unknown,
 }
 
-impl Reach {
+impl Retirable {
     /// Is no point in `[written, overwritten)`?
     #[inline]
     pub(crate) fn frees(&self, written: impl FnOnce() -> Seqno, overwritten: Seqno) -> bool {
@@ -263,17 +263,17 @@ impl ReadPoints {
 
     /// What can be retired of what was overwritten at or below `visible`, which was read before.
     #[inline]
-    pub(crate) fn reach(&self) -> Reach {
+    pub(crate) fn reach(&self) -> Retirable {
         fence(Ordering::SeqCst);
         let is_free = |stripe: &Stripe| stripe.oldest.load(Ordering::Relaxed) == NOBODY;
         if self.stripes.iter().all(is_free) {
-            return Reach::Everything;
+            return Retirable::Everything;
         }
         self.reach_around()
     }
 
     #[cold]
-    fn reach_around(&self) -> Reach {
+    fn reach_around(&self) -> Retirable {
         let mut all = Vec::new();
         for stripe in &self.stripes {
             if stripe.oldest.load(Ordering::Relaxed) == NOBODY {
@@ -281,11 +281,11 @@ impl ReadPoints {
             }
             match stripe.held.try_lock() {
                 Ok(held) => all.extend_from_slice(&held.seqnos),
-                Err(_) => return Reach::Unknown,
+                Err(_) => return Retirable::Unknown,
             }
         }
         all.sort_unstable();
-        Reach::Around(all)
+        Retirable::Around(all)
     }
 
     /// How often a point was given back. When it changes, more may be retired than before.
@@ -453,6 +453,6 @@ mod tests {
             assert_eq!(points.released(), released + 1);
             assert!(frees(seqno, next), "what was given back is in nobody's way");
         }
-        assert!(points.is_empty() && matches!(points.reach(), Reach::Everything));
+        assert!(points.is_empty() && matches!(points.reach(), Retirable::Everything));
     }
 }

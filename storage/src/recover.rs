@@ -210,7 +210,7 @@ fn reopen(
     replay.masks = masks;
     let segments = segments(names);
     let identity = LogIdentity { db_id };
-    let mut each = |entry: wal::Entry<'_>| replay.entry(entry);
+    let mut each = |entry: wal::LogItem<'_>| replay.entry(entry);
     let log = wal::replay(vfs, dir, &identity, &known_log(&image), &segments, &mut each);
     let log = log.and_then(|log| {
         check_counter(dir, "a sequence number", log.last_seqno.0)?;

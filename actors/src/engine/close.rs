@@ -10,7 +10,7 @@ use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_kernel::reply::{Reply, reply};
 use sluicedb_kernel::sync::lock;
 use sluicedb_kernel::watch::Watch;
-use sluicedb_storage::vfs::LockGuard;
+use sluicedb_storage::vfs::FileLock;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -134,10 +134,10 @@ impl Closer {
 /// Keeps others out of the directory until the last actor has ended. Each actor has a share of it.
 /// The thread that has joined all of them releases it.
 #[derive(Debug)]
-pub(crate) struct DirectoryLock(Mutex<Option<Box<dyn LockGuard>>>);
+pub(crate) struct DirectoryLock(Mutex<Option<Box<dyn FileLock>>>);
 
 impl DirectoryLock {
-    pub(super) fn new(guard: Box<dyn LockGuard>) -> Self {
+    pub(super) fn new(guard: Box<dyn FileLock>) -> Self {
         Self(Mutex::new(Some(guard)))
     }
 

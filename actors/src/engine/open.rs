@@ -20,14 +20,14 @@ use sluicedb_storage::recover::{RecoverOptions, Recovered, RecoveryReport, open_
 use sluicedb_storage::reserve::SpaceReserve;
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::version::{TableCache, TableLimits, Version, VersionEdit};
-use sluicedb_storage::vfs::{LockError, LockGuard, Vfs};
+use sluicedb_storage::vfs::{FileLock, LockError, Vfs};
 use sluicedb_storage::wal::{LogIdentity, LogWriter, Predecessor, Unsynced, allocate_spare};
 use std::sync::Arc;
 
 /// A locked and recovered directory, with a log to write to. The actors start on this.
 pub(super) struct Opened {
     pub(super) environment: Environment,
-    pub(super) lock: Box<dyn LockGuard>,
+    pub(super) lock: Box<dyn FileLock>,
     pub(super) reserve: SpaceReserve,
     /// Why the reserve was released, if it was.
     pub(super) reserve_spent_for: Option<Failure>,
@@ -100,7 +100,7 @@ impl OpeningReserve {
 fn lock_directory(
     config: &EngineConfig,
     vfs: &Arc<dyn Vfs>,
-) -> Result<Box<dyn LockGuard>, OpenFailure> {
+) -> Result<Box<dyn FileLock>, OpenFailure> {
     let dir = &config.dir;
     // Checked before the lock, because taking the lock writes. Nothing should be written among
     // foreign files.
@@ -157,7 +157,7 @@ fn begin_log(
     config: EngineConfig,
     vfs: Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
-    lock: Box<dyn LockGuard>,
+    lock: Box<dyn FileLock>,
     mut reserve: OpeningReserve,
     recovered: Recovered,
 ) -> Result<Opened, OpenFailure> {

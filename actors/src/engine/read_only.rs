@@ -20,7 +20,7 @@ use sluicedb_storage::recover::directory::{self, DirectoryState};
 use sluicedb_storage::recover::{RecoverOptions, Recovered, RecoveryReport, open_directory};
 use sluicedb_storage::table::BlockCache;
 use sluicedb_storage::version::{TableCache, TableLimits, Version};
-use sluicedb_storage::vfs::{LockError, LockGuard, OverlayVfs, Vfs};
+use sluicedb_storage::vfs::{FileLock, LockError, OverlayVfs, Vfs};
 use sluicedb_storage::view::{RangeEntry, Superversion, View};
 use std::fmt;
 use std::io::ErrorKind;
@@ -37,7 +37,7 @@ pub struct ReadOnlyEngine {
     damage: Arc<Damage>,
     recovery: RecoveryReport,
     replayed_bytes: u64,
-    lock: Option<Arc<dyn LockGuard>>,
+    lock: Option<Arc<dyn FileLock>>,
 }
 
 impl ReadOnlyEngine {
@@ -86,7 +86,7 @@ impl ReadOnlyEngine {
     }
 
     /// The lock that keeps writers out. `None` if the directory has no lock file.
-    pub fn lock(&self) -> Option<Arc<dyn LockGuard>> {
+    pub fn lock(&self) -> Option<Arc<dyn FileLock>> {
         self.lock.clone()
     }
 
@@ -198,7 +198,7 @@ fn recover(
 
 /// Takes the shared lock. `None` if there is no lock file: creating one would change the directory,
 /// and no writer is there.
-fn lock(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Arc<dyn LockGuard>>, Error> {
+fn lock(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Arc<dyn FileLock>>, Error> {
     let path = FileKind::Lock.path(dir);
     match vfs.lock_shared(&path) {
         Ok(guard) => Ok(Some(guard.into())),

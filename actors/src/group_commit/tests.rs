@@ -11,7 +11,7 @@ use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::vfs::{CrashKind, MemVfs, Vfs};
 use sluicedb_storage::wal::{
-    AppendPath, Entry, KnownLog, LogIdentity, Predecessor, prepare_spare, replay,
+    AppendPath, KnownLog, LogIdentity, LogItem, Predecessor, prepare_spare, replay,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Log {
             })
             .collect();
         numbers.sort();
-        let each = &mut |_: Entry<'_>| Ok(());
+        let each = &mut |_: LogItem<'_>| Ok(());
         let dir = Path::new(DIR);
         let (floor, last_seqno) = (FileNumber(1), Seqno::MAX);
         let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false };

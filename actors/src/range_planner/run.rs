@@ -1,7 +1,7 @@
 //! The planner's loop: when to look, and how an order becomes a change of routes.
 
 use super::recent::recent_keys;
-use super::state::{Cause, Limits, Order, Seen};
+use super::state::{Order, RangeLimits, Seen, SplitCause};
 use super::{RangePlanner, period};
 use crate::config::RangePolicy;
 use crate::failure::Failure;
@@ -93,9 +93,9 @@ impl RangePlanner {
         let range = superversion.range(range)?;
         let at = match order {
             Order::Split { cause, .. } => match cause {
-                Cause::Bytes => range.stable.median(SliceMeta::file_bytes),
-                Cause::Entries => range.stable.median(SliceMeta::entries),
-                Cause::Heat => {
+                SplitCause::Bytes => range.stable.median(SliceMeta::file_bytes),
+                SplitCause::Entries => range.stable.median(SliceMeta::entries),
+                SplitCause::Heat => {
                     let keys = recent_keys(range, since).expect("memory cannot fail");
                     median_of(keys, range.span())
                 }
@@ -125,9 +125,9 @@ impl RangePlanner {
             Order::Merge { .. } => counts.merges_cold.add(1),
             Order::Split { range, cause } => {
                 match cause {
-                    Cause::Bytes => counts.splits_bytes.add(1),
-                    Cause::Entries => counts.splits_entries.add(1),
-                    Cause::Heat => counts.splits_heat.add(1),
+                    SplitCause::Bytes => counts.splits_bytes.add(1),
+                    SplitCause::Entries => counts.splits_entries.add(1),
+                    SplitCause::Heat => counts.splits_heat.add(1),
                 }
                 // A caller may have changed the routes since. Then these are not its parts, which
                 // does no harm.
@@ -150,7 +150,7 @@ fn seen(superversion: &Superversion, policy: &RangePolicy) -> Vec<Seen> {
     let nexts = ranges.iter().skip(1).map(Some).chain([None]);
     let one = |(range, next): (&RangeEntry, Option<&RangeEntry>)| Seen {
         id: range.id(),
-        limits: Limits::of(policy, &range.stable.own),
+        limits: RangeLimits::of(policy, &range.stable.own),
         is_first: range.span().lo.is_empty(),
         bytes: range.stable.bytes(),
         entries: range.stable.entries(),

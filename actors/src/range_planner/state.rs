@@ -33,7 +33,7 @@ const DOUBLINGS_MAX: u32 = 8;
 pub(super) struct Seen {
     pub(super) id: RangeId,
     /// The limits of its keyspace.
-    pub(super) limits: Limits,
+    pub(super) limits: RangeLimits,
     /// Is it the first range of its keyspace?
     pub(super) is_first: bool,
     /// Bytes of its tables.
@@ -48,13 +48,13 @@ pub(super) struct Seen {
 
 /// What a range may have. `u64::MAX` is no limit.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct RangeLimits {
     bytes: u64,
     entries: u64,
     heat: u64,
 }
 
-impl Limits {
+impl RangeLimits {
     pub(super) fn of(policy: &RangePolicy, own: &KeyspaceOptions) -> Self {
         Self {
             bytes: own.range_bytes_max.unwrap_or(policy.bytes_max),
@@ -66,7 +66,7 @@ impl Limits {
 
 /// Why a range is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum SplitCause {
     Bytes,
     Entries,
     Heat,
@@ -75,13 +75,13 @@ pub(super) enum Cause {
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    Split { range: RangeId, cause: Cause },
+    Split { range: RangeId, cause: SplitCause },
     Merge { left: RangeId, right: RangeId },
 }
 
 /// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Decision {
+pub(super) struct RangeDecision {
     /// The most urgent first. No range is in two of them.
     pub(super) orders: Vec<Order>,
     /// When something may be due by time alone.
@@ -142,14 +142,19 @@ pub(super) struct History {
 
 impl History {
     /// Looks at all ranges, in key order, and decides.
-    pub(super) fn look(&mut self, seen: &[Seen], policy: &RangePolicy, now: Instant) -> Decision {
+    pub(super) fn look(
+        &mut self,
+        seen: &[Seen],
+        policy: &RangePolicy,
+        now: Instant,
+    ) -> RangeDecision {
         self.follow(seen, now);
         let mut again = None;
         let mut orders = self.splits(seen, policy, now, &mut again);
         if policy.merges {
             self.merges(seen, policy, now, &mut orders, &mut again);
         }
-        Decision { orders, again }
+        RangeDecision { orders, again }
     }
 
     /// Batches per second, smoothed.
@@ -167,13 +172,13 @@ impl History {
         &mut self,
         range: RangeId,
         parts: [RangeId; 2],
-        cause: Cause,
+        cause: SplitCause,
         now: Instant,
     ) {
         let whole = self.histories.remove(&range).unwrap_or(RangeHistory::new(now));
         let hot = Hot { heat: whole.heat, in_vain: whole.in_vain() };
         for part in parts {
-            let part_of = (cause == Cause::Heat).then_some(hot);
+            let part_of = (cause == SplitCause::Heat).then_some(hot);
             let kept = RangeHistory { heat: whole.heat / 2, part_of, ..RangeHistory::new(now) };
             self.histories.insert(part, kept);
         }
@@ -241,15 +246,15 @@ impl History {
     }
 
     /// What a range has too much of, in which proportion, and from when on that counts.
-    fn too_much(&self, range: &Seen, policy: &RangePolicy) -> Option<(Cause, f64, Instant)> {
+    fn too_much(&self, range: &Seen, policy: &RangePolicy) -> Option<(SplitCause, f64, Instant)> {
         let kept = &self.histories[&range.id];
         let all = [
-            (Cause::Bytes, range.bytes, range.limits.bytes),
-            (Cause::Entries, range.entries, range.limits.entries),
-            (Cause::Heat, kept.heat, range.limits.heat),
+            (SplitCause::Bytes, range.bytes, range.limits.bytes),
+            (SplitCause::Entries, range.entries, range.limits.entries),
+            (SplitCause::Heat, kept.heat, range.limits.heat),
         ];
         let (cause, has, most) = all.into_iter().find(|(_, has, most)| has > most)?;
-        let from = match kept.hot_since.filter(|_| cause == Cause::Heat) {
+        let from = match kept.hot_since.filter(|_| cause == SplitCause::Heat) {
             Some(hot) => {
                 let times = 1 << (2 * kept.in_vain().min(DOUBLINGS_MAX));
                 hot + policy.cooldown.saturating_mul(times)

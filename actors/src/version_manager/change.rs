@@ -111,7 +111,7 @@ impl Outcomes {
 
 /// A change that has had its turn. Its record may not be durable yet.
 #[derive(Debug)]
-pub(super) struct Stamped {
+pub(super) struct StampedChange {
     id: ChangeId,
     seqno: Seqno,
     /// The superversion that it published. The next field has the tables that are no longer in it.
@@ -440,7 +440,7 @@ impl VersionManager {
         self.files.obsolete.added(tables, number);
         let dropped = before.dropped_by(edit, &version);
         let (id, superversion, left) = (*id, number, let_go.1);
-        self.stamped.push_back(Stamped { id, seqno, superversion, dropped, flushed, left });
+        self.stamped.push_back(StampedChange { id, seqno, superversion, dropped, flushed, left });
         let stays: HashSet<_> = version.ranges().iter().map(|range| range.id).collect();
         for entry in current.ranges.iter().filter(|entry| !stays.contains(&entry.id())) {
             self.forget_range(entry);

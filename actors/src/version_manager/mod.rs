@@ -34,7 +34,7 @@ use crate::log_writer::Log;
 use crate::range_owner::{Owners, Topology};
 use crate::runtime::Environment;
 pub(crate) use change::flushed_together;
-use change::{Outcomes, Stamped, Wanted};
+use change::{Outcomes, StampedChange, Wanted};
 pub use files::{FileNumbers, Files};
 use message::VersionMessage;
 pub use obsolete::{ObsoleteTable, ObsoleteTables};
@@ -113,7 +113,7 @@ pub struct VersionManager {
     /// Changes that wait for their turn.
     changes: VecDeque<Wanted>,
     /// Changes that have had their turn, oldest first.
-    stamped: VecDeque<Stamped>,
+    stamped: VecDeque<StampedChange>,
     outcomes: Outcomes,
 }
 

@@ -13,7 +13,7 @@ use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::vfs::{CrashKind, MemVfs, Vfs};
 use sluicedb_storage::wal::{
-    AppendPath, Entry, KnownLog, LogIdentity, LogWriter, Predecessor, Spare, Unsynced,
+    AppendPath, KnownLog, LogIdentity, LogItem, LogWriter, Predecessor, Spare, Unsynced,
     prepare_spare, replay,
 };
 use std::path::Path;
@@ -114,7 +114,7 @@ impl Log {
             .into_iter()
             .filter(|number| cut.len(&FileKind::Wal(*number).path(Path::new(DIR))).is_ok());
         let numbers: Vec<_> = numbers.collect();
-        let each = &mut |_: Entry<'_>| Ok(());
+        let each = &mut |_: LogItem<'_>| Ok(());
         let (dir, floor, last_seqno) = (Path::new(DIR), FileNumber(1), Seqno::MAX);
         let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false };
         let report = replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, each).unwrap();

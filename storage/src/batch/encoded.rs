@@ -1,6 +1,6 @@
 //! The encoding of a batch: consecutive operations on single keys.
 
-use crate::codec::{Reader, put_varint, write_varint};
+use crate::codec::{Decoder, put_varint, write_varint};
 use crate::key::Kind;
 use crate::keyspace::KeyspaceId;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
@@ -131,14 +131,14 @@ pub fn operations_decoded() -> u64 {
 /// Iterates over encoded operations. Ends at the first malformed one; see `malformed_at`.
 #[derive(Clone, Debug)]
 pub struct PointOperations<'a> {
-    reader: Reader<'a>,
+    reader: Decoder<'a>,
     malformed_at: Option<usize>,
 }
 
 impl<'a> PointOperations<'a> {
     /// The encoded operations in `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { reader: Reader::new(bytes), malformed_at: None }
+        Self { reader: Decoder::new(bytes), malformed_at: None }
     }
 
     /// The offset of the malformed operation at which the iteration has ended, if any.

@@ -109,7 +109,7 @@ impl ClosedExtents {
 
     /// Walks every header and compares the sums, as `Extent::check`.
     #[cfg(test)]
-    pub(super) fn check(&self) -> Result<Vec<(super::header::State, usize)>, String> {
+    pub(super) fn check(&self) -> Result<Vec<(super::header::EntryState, usize)>, String> {
         let mut found = Vec::new();
         let mut space = SpaceStats::default();
         for extent in &self.extents {

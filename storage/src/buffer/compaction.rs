@@ -18,7 +18,7 @@ use super::chunk::{Chunk, LINE_BYTES, prefetch};
 use super::class::BufferOptions;
 use super::entry::{EntryAt, Pieces};
 use super::extent::{Extent, content_bytes};
-use super::header::State;
+use super::header::EntryState;
 use super::pool::ChunkSource;
 use std::mem;
 use std::ops::Range;
@@ -29,7 +29,7 @@ const LINES_AHEAD: Range<usize> = 4..7;
 
 /// A compaction in progress; see the module.
 #[derive(Debug)]
-pub(super) struct Compaction {
+pub(super) struct BufferCompaction {
     pub(super) source: Extent,
     pub(super) destination: Extent,
     /// The offset up to which the source is done, and the address of the entry there.
@@ -44,7 +44,7 @@ pub(super) struct Compaction {
 }
 
 // SAFETY: `next` points into a chunk of `source`.
-unsafe impl Send for Compaction {}
+unsafe impl Send for BufferCompaction {}
 
 /// A large entry that is partly copied.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub(crate) struct Vacated {
     pub(crate) gone: EntryCounts,
 }
 
-impl Compaction {
+impl BufferCompaction {
     /// A compaction that moves all live entries of `source` to the end of `destination`.
     pub(super) fn new(source: Extent, destination: Extent) -> Self {
         let destination_end = destination.end() + source.space.live_bytes;
@@ -106,7 +106,7 @@ impl Compaction {
 
     /// Records that an entry of the source died before its turn.
     pub(super) fn mark_dead_in_source(entry: EntryAt<'_>) {
-        entry.set_state(State::DeadAfterCopy);
+        entry.set_state(EntryState::DeadAfterCopy);
     }
 
     /// Makes one step: passes at most `step_dead_max` dead entries, and then copies one live entry,
@@ -133,7 +133,7 @@ impl Compaction {
             // SAFETY: an entry of the source starts at `at`; the caller guarantees the rest.
             let entry: EntryAt<'a> = unsafe { EntryAt::new(at, self.source.class()) };
             match entry.state() {
-                State::Live | State::DeadAfterCopy => {
+                EntryState::Live | EntryState::DeadAfterCopy => {
                     // SAFETY: the caller's guarantees are the same.
                     unsafe { self.copy(entry, options, source, vacated, moved, &mut step) };
                     if self.position == self.source.end() {
@@ -141,13 +141,13 @@ impl Compaction {
                     }
                     return step;
                 }
-                state @ (State::Dead | State::Filler) => {
+                state @ (EntryState::Dead | EntryState::Filler) => {
                     if step.dead_visited == options.step_dead_max {
                         return step;
                     }
                     step.dead_visited += 1;
                     let header = entry.header();
-                    if state == State::Dead {
+                    if state == EntryState::Dead {
                         let content_bytes = content_bytes(header.payload_bytes);
                         self.skipped.add(EntryCounts { entries: 1, content_bytes });
                         self.source.space.entries -= 1;
@@ -194,15 +194,15 @@ impl Compaction {
         let (bytes, content_bytes) =
             (header.entry_bytes() as u64, content_bytes(header.payload_bytes));
         let (from, to) = (&mut self.source.space, &mut self.destination.space);
-        if header.state == State::Live {
-            copy.set_state(State::Live);
+        if header.state == EntryState::Live {
+            copy.set_state(EntryState::Live);
             from.live_bytes -= bytes;
             from.live_entries -= 1;
             to.live_bytes += bytes;
             to.live_entries += 1;
             moved(entry, copy);
         } else {
-            copy.set_state(State::Dead);
+            copy.set_state(EntryState::Dead);
             from.dead_bytes -= bytes;
             to.dead_bytes += bytes;
         }

@@ -13,7 +13,7 @@
 
 use super::chunk::{ADDRESS_BITS, CHUNK_HEADER_BYTES, ChunkHeader};
 use super::class::ChunkClass;
-use super::header::{Damage, HEADER_BYTES_MAX, Header, State, decode};
+use super::header::{EntryHeader, EntryState, HEADER_BYTES_MAX, HeaderDamage, decode};
 use crate::key::{EntryRef, Kind, Seqno};
 use std::cmp::Ordering as KeyOrder;
 use std::marker::PhantomData;
@@ -138,13 +138,13 @@ impl<'a> EntryAt<'a> {
 
     /// The state that the writer recorded.
     #[inline(always)]
-    pub(super) fn state(self) -> State {
-        State::of(self.first_byte().load(Ordering::Relaxed))
+    pub(super) fn state(self) -> EntryState {
+        EntryState::of(self.first_byte().load(Ordering::Relaxed))
     }
 
     /// Records a new state. Only for the writer: load and store are two steps.
     #[inline(always)]
-    pub(super) fn set_state(self, state: State) {
+    pub(super) fn set_state(self, state: EntryState) {
         let byte = self.first_byte();
         byte.store(state.set_in(byte.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
@@ -194,9 +194,9 @@ impl<'a> EntryAt<'a> {
 
     /// The header, even if it straddles chunks.
     #[inline]
-    pub(super) fn header(self) -> Header {
+    pub(super) fn header(self) -> EntryHeader {
         if let Some((_, payload_bytes, bytes)) = self.in_place() {
-            return Header { state: self.state(), payload_bytes, bytes };
+            return EntryHeader { state: self.state(), payload_bytes, bytes };
         }
         let mut raw = [0; HEADER_BYTES_MAX];
         raw[0] = self.first_byte().load(Ordering::Relaxed);
@@ -321,19 +321,19 @@ pub(crate) fn split_payload(payload: &[u8]) -> EntryRef<'_> {
 }
 
 /// Checks that this is a valid payload.
-pub(super) fn check_payload(payload: &[u8]) -> Result<(), Damage> {
+pub(super) fn check_payload(payload: &[u8]) -> Result<(), HeaderDamage> {
     let Some((key_len, rest)) = payload.split_first_chunk::<KEY_LEN_BYTES>() else {
-        return Err(Damage::PayloadTooShort);
+        return Err(HeaderDamage::PayloadTooShort);
     };
     let key_len = usize::from(u16::from_le_bytes(*key_len));
     if rest.len() < STAMP_BYTES + WATCH_BYTES {
-        return Err(Damage::PayloadTooShort);
+        return Err(HeaderDamage::PayloadTooShort);
     }
     if key_len == 0 || key_len > rest.len() - STAMP_BYTES - WATCH_BYTES {
-        return Err(Damage::BadKeyLength);
+        return Err(HeaderDamage::BadKeyLength);
     }
     if Kind::from_u8(rest[key_len]).is_none() {
-        return Err(Damage::BadKind);
+        return Err(HeaderDamage::BadKind);
     }
     Ok(())
 }

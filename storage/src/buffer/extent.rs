@@ -11,7 +11,7 @@ use super::class::ChunkClass;
 #[cfg(test)]
 use super::entry::Pieces;
 use super::entry::{EntryAt, PAYLOAD_FIXED_BYTES, fixed_parts};
-use super::header::{HEADER_BYTES_MAX, State, encode, header_bytes};
+use super::header::{EntryState, HEADER_BYTES_MAX, encode, header_bytes};
 use super::pool::ChunkSource;
 use crate::key::{Kind, Seqno};
 use std::collections::VecDeque;
@@ -198,7 +198,7 @@ impl Extent {
         let entry_bytes = header_bytes + payload_bytes;
         let (key_len, stamp) = fixed_parts(key, seqno, kind);
         let mut header = [0; HEADER_BYTES_MAX];
-        encode(&mut header[..header_bytes], payload_bytes, State::Live);
+        encode(&mut header[..header_bytes], payload_bytes, EntryState::Live);
         if self.rest == 0 {
             self.grow(source);
         }
@@ -278,7 +278,7 @@ impl Extent {
             .find(|&header| header <= bytes && (bytes - header) << 2 >> (7 * header) == 0)
             .expect("some header length leaves a payload that it can name");
         let mut encoded = [0; HEADER_BYTES_MAX];
-        encode(&mut encoded[..header], bytes - header, State::Filler);
+        encode(&mut encoded[..header], bytes - header, EntryState::Filler);
         self.write(source, &encoded[..header]);
         // The payload of a filler is never read.
         let skipped = bytes - header;
@@ -309,7 +309,7 @@ impl Extent {
     /// Walks every header from the first chunk to the end and compares the sums with `space`. For
     /// tests: it reads everything.
     #[cfg(test)]
-    pub(super) fn check(&self) -> Result<Vec<(State, usize)>, String> {
+    pub(super) fn check(&self) -> Result<Vec<(EntryState, usize)>, String> {
         use super::entry::check_payload;
         use super::header::decode;
         if self.end - self.start != self.space.total() {
@@ -331,14 +331,16 @@ impl Extent {
                 return Err("the last entry is cut off".to_owned());
             };
             match header.state {
-                State::Live => {
+                EntryState::Live => {
                     space.live_bytes += entry.len() as u64;
                     space.live_entries += 1;
                 }
-                State::Filler => space.padded_bytes += entry.len() as u64,
-                State::Dead | State::DeadAfterCopy => space.dead_bytes += entry.len() as u64,
+                EntryState::Filler => space.padded_bytes += entry.len() as u64,
+                EntryState::Dead | EntryState::DeadAfterCopy => {
+                    space.dead_bytes += entry.len() as u64;
+                }
             }
-            if header.state != State::Filler {
+            if header.state != EntryState::Filler {
                 check_payload(&entry[header.bytes..]).map_err(|damage| format!("{damage:?}"))?;
                 space.entries += 1;
                 space.content_bytes += content_bytes(header.payload_bytes);

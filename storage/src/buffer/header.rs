@@ -17,7 +17,7 @@ pub(super) const HEADER_BYTES_MAX: usize = 5;
 /// The writer's knowledge about the bytes behind a header. Readers do not look at it.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum EntryState {
     /// A reader may need the entry.
     Live = 0,
     /// Nobody needs the entry. The next compaction skips it.
@@ -33,7 +33,7 @@ pub(super) enum State {
 const STATE_MASK: u8 = 0b11;
 const MORE: u8 = 0x80;
 
-impl State {
+impl EntryState {
     /// The state in the first byte of a header.
     #[inline(always)]
     pub(super) fn of(first: u8) -> Self {
@@ -54,14 +54,14 @@ impl State {
 
 /// A decoded header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) state: State,
+pub(super) struct EntryHeader {
+    pub(super) state: EntryState,
     pub(super) payload_bytes: usize,
     /// The length of the header itself.
     pub(super) bytes: usize,
 }
 
-impl Header {
+impl EntryHeader {
     /// The length of header and payload together.
     #[inline(always)]
     pub(super) fn entry_bytes(self) -> usize {
@@ -83,7 +83,7 @@ pub(super) fn header_bytes(payload_bytes: usize) -> usize {
 
 /// Writes a header of exactly `out.len()` bytes, even if it is longer than necessary.
 #[inline(always)]
-pub(super) fn encode(out: &mut [u8], payload_bytes: usize, state: State) {
+pub(super) fn encode(out: &mut [u8], payload_bytes: usize, state: EntryState) {
     let mut rest = (payload_bytes as u64) << 2 | state as u64;
     let last = out.len() - 1;
     for byte in &mut out[..last] {
@@ -97,7 +97,7 @@ pub(super) fn encode(out: &mut [u8], payload_bytes: usize, state: State) {
 /// Why bytes are not an entry. Memory that only this crate writes is never damaged. The strict
 /// readers prove that, in tests and assertions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Damage {
+pub(super) enum HeaderDamage {
     /// The header or the payload is cut off.
     CutOff,
     /// The header is longer than any valid one.
@@ -111,14 +111,22 @@ pub(super) enum Damage {
 }
 
 /// Decodes the header at the start of `bytes`.
-pub(super) fn decode(bytes: &[u8]) -> Result<Header, Damage> {
+pub(super) fn decode(bytes: &[u8]) -> Result<EntryHeader, HeaderDamage> {
     let mut value = 0_u64;
     for (at, &byte) in bytes.iter().take(HEADER_BYTES_MAX).enumerate() {
         value |= u64::from(byte & !MORE) << (7 * at);
         if byte & MORE == 0 {
             let payload_bytes = (value >> 2) as usize;
-            return Ok(Header { state: State::of(bytes[0]), payload_bytes, bytes: at + 1 });
+            return Ok(EntryHeader {
+                state: EntryState::of(bytes[0]),
+                payload_bytes,
+                bytes: at + 1,
+            });
         }
     }
-    if bytes.len() < HEADER_BYTES_MAX { Err(Damage::CutOff) } else { Err(Damage::HeaderTooLong) }
+    if bytes.len() < HEADER_BYTES_MAX {
+        Err(HeaderDamage::CutOff)
+    } else {
+        Err(HeaderDamage::HeaderTooLong)
+    }
 }

@@ -59,9 +59,9 @@ pub(crate) use pool::ChunkSource;
 
 use crate::key::{Kind, Seqno};
 use closed::ClosedExtents;
-use compaction::Compaction;
+use compaction::BufferCompaction;
 use extent::{Extent, SpaceStats, room};
-use header::{HEADER_BYTES_MAX, State};
+use header::{EntryState, HEADER_BYTES_MAX};
 
 /// The entries of one memtable. See the module.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub(crate) struct Buffer {
     closed: ClosedExtents,
     /// The closed extent that the next compaction continues to fill, if there is one.
     destination: Option<u32>,
-    compaction: Option<Compaction>,
+    compaction: Option<BufferCompaction>,
     /// Is everything in the source? Then its destination and `writing` will be joined to one
     /// extent.
     compacts_all: bool,
@@ -176,12 +176,12 @@ impl Buffer {
     /// Marks a live entry of the buffer as dead.
     #[inline]
     pub(crate) fn mark_dead(&mut self, entry: EntryAt<'_>) {
-        debug_assert_eq!(entry.state(), State::Live, "an entry dies once");
+        debug_assert_eq!(entry.state(), EntryState::Live, "an entry dies once");
         let bytes = entry.bytes() as u64;
         let extent = entry.chunk().extent();
         match &mut self.compaction {
             Some(compaction) if compaction.source.id() == extent => {
-                Compaction::mark_dead_in_source(entry);
+                BufferCompaction::mark_dead_in_source(entry);
                 return compaction.source.space.mark_dead(bytes);
             }
             Some(compaction) if compaction.destination.id() == extent => {
@@ -190,7 +190,7 @@ impl Buffer {
             _ if self.writing.id() == extent => self.writing.space.mark_dead(bytes),
             _ => self.closed.mark_dead(extent, bytes),
         }
-        entry.set_state(State::Dead);
+        entry.set_state(EntryState::Dead);
     }
 
     /// Is a compaction in progress?
@@ -263,7 +263,7 @@ impl Buffer {
         let live = source.space.live_bytes;
         let destination = self.destination.take().and_then(|id| self.closed.take(id));
         let destination = destination.unwrap_or_else(|| self.new_extent(class, 0));
-        self.compaction = Some(Compaction::new(source, destination));
+        self.compaction = Some(BufferCompaction::new(source, destination));
         self.compacts_all = false;
         live
     }
@@ -277,7 +277,7 @@ impl Buffer {
         self.closed.add(writing);
         let source = self.closed.take_all(&self.source);
         let source = source.expect("an extent was just put in");
-        self.compaction = Some(Compaction::new(source, destination));
+        self.compaction = Some(BufferCompaction::new(source, destination));
         self.compacts_all = true;
         live
     }
@@ -336,7 +336,7 @@ impl Buffer {
     fn space(&self) -> SpaceStats {
         let space = self.writing.space.plus(self.closed.space());
         match &self.compaction {
-            Some(Compaction { source, destination, .. }) => {
+            Some(BufferCompaction { source, destination, .. }) => {
                 space.plus(source.space).plus(destination.space)
             }
             None => space,
@@ -354,7 +354,7 @@ impl Buffer {
     #[inline(always)]
     pub(crate) fn allocated_bytes(&self) -> usize {
         let mut bytes = self.writing.allocated_bytes() + self.closed.allocated_bytes();
-        if let Some(Compaction { source, destination, .. }) = &self.compaction {
+        if let Some(BufferCompaction { source, destination, .. }) = &self.compaction {
             bytes += source.allocated_bytes() + destination.allocated_bytes();
         }
         bytes
@@ -365,7 +365,7 @@ impl Buffer {
     pub(crate) fn content(&self) -> EntryCounts {
         let SpaceStats { entries, content_bytes, .. } = self.space();
         let mut content = EntryCounts { entries, content_bytes };
-        if let Some(Compaction { skipped, .. }) = &self.compaction {
+        if let Some(BufferCompaction { skipped, .. }) = &self.compaction {
             // Skipped entries whose chunk is not released yet.
             content.add(*skipped);
         }
@@ -399,7 +399,7 @@ impl Buffer {
         let mut chunks: Vec<_> =
             std::mem::replace(&mut self.writing, empty).into_chunks().collect();
         chunks.extend(self.closed.take_chunks());
-        if let Some(Compaction { source, destination, .. }) = self.compaction.take() {
+        if let Some(BufferCompaction { source, destination, .. }) = self.compaction.take() {
             chunks.extend(source.into_chunks());
             chunks.extend(destination.into_chunks());
         }

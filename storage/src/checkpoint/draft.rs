@@ -11,7 +11,7 @@ use crate::manifest::{self, LoadedManifest, ManifestWriter};
 use crate::recover::directory;
 use crate::table::TableMeta;
 use crate::version::{Image, SliceMeta};
-use crate::vfs::{LockError, LockGuard, Vfs};
+use crate::vfs::{FileLock, LockError, Vfs};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub struct Draft {
     pub(super) counts: Counts,
     published: bool,
     /// Prevents others from opening the directory, or making another checkpoint there, meanwhile.
-    _lock: Box<dyn LockGuard>,
+    _lock: Box<dyn FileLock>,
 }
 
 impl Draft {

@@ -4,7 +4,7 @@
 //! has compared it with a limit panics here, and would continue with a wrong number in a release
 //! build.
 
-use super::{Reader, put_varint};
+use super::{Decoder, put_varint};
 
 const NUMBERS: [u64; 6] =
     [u64::MAX, u64::MAX - 7, u64::MAX >> 1, 1 << 63, 1 << 56, u32::MAX as u64];
@@ -20,7 +20,7 @@ pub(crate) fn extremes(bytes: &[u8], mut each: impl FnMut(Vec<u8>)) {
                 cell.copy_from_slice(&number.to_le_bytes()[..width]);
                 each(made_up);
             }
-            let mut reader = Reader::new(&bytes[at..]);
+            let mut reader = Decoder::new(&bytes[at..]);
             if reader.varint().is_some() {
                 let mut made_up = bytes[..at].to_vec();
                 put_varint(&mut made_up, number);

@@ -11,7 +11,7 @@ use super::options::CompactionOptions;
 use super::reshard;
 use super::rest;
 use super::rewrite;
-use super::rounds::{Kind, Rounds};
+use super::rounds::{RoundKind, Rounds};
 use super::score::score;
 use super::why::{Choice, Why};
 use crate::version::{Place, RangeId, RangeVersion, Slice, SliceName, Version};
@@ -61,7 +61,7 @@ impl std::fmt::Debug for Situation<'_> {
 struct Due<'a> {
     range: &'a RangeVersion,
     score: f64,
-    kind: Kind,
+    kind: RoundKind,
     place: Place,
     landing: Option<usize>,
 }
@@ -99,7 +99,7 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
             let landing = situation.of(range, |situation| Landing::of(range, level, situation));
             let Some(landing) = landing else { continue };
             for (score, choice, shard) in landing.due() {
-                let kind = if choice == Choice::Keep { Kind::Keep } else { Kind::Drain };
+                let kind = if choice == Choice::Keep { RoundKind::Keep } else { RoundKind::Drain };
                 let (place, landing) = (Place::Landing(level, shard), Some(landings.len()));
                 due.push(Due { range, score, kind, place, landing });
             }
@@ -113,19 +113,19 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
             let Some(score) = score(range, place, options).filter(|score| *score >= 1.0) else {
                 continue;
             };
-            let kind = if place == Place::L0 { Kind::L0 } else { Kind::Regular };
+            let kind = if place == Place::L0 { RoundKind::L0 } else { RoundKind::Regular };
             due.push(Due { range, score, kind, place, landing: None });
         }
     }
     due.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.place.cmp(&b.place)));
     let fits = |job: &Job| situation.merges || job.is_metadata_only();
     let job_of = |due: &Due<'_>, situation: &Situation<'_>| match (due.kind, due.landing) {
-        (Kind::Keep | Kind::Drain, Some(landing)) => {
-            let choice = if due.kind == Kind::Keep { Choice::Keep } else { Choice::Drain };
+        (RoundKind::Keep | RoundKind::Drain, Some(landing)) => {
+            let choice = if due.kind == RoundKind::Keep { Choice::Keep } else { Choice::Drain };
             let Place::Landing(_, shard) = due.place else { return None };
             landings[landing].job(choice, shard, situation)
         }
-        (Kind::L0, _) => pick_l0(due.range, due.score, situation),
+        (RoundKind::L0, _) => pick_l0(due.range, due.score, situation),
         _ => pick_level(due.range, due.place.level(), due.score, situation),
     };
     let job = |due: &Due<'_>| situation.of(due.range, |situation| job_of(due, situation));

@@ -6,7 +6,7 @@
 
 /// A kind of compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RoundKind {
     /// L0 into the next level.
     L0,
     /// A landing into itself.
@@ -30,19 +30,19 @@ pub struct Rounds {
 
 impl Rounds {
     /// Does this kind have a turn left?
-    pub(super) fn has(&self, kind: Kind) -> bool {
+    pub(super) fn has(&self, kind: RoundKind) -> bool {
         self.left[kind as usize] > 0
     }
 
     /// Uses up a turn of this kind.
-    pub(super) fn take(&mut self, kind: Kind) {
+    pub(super) fn take(&mut self, kind: RoundKind) {
         let left = &mut self.left[kind as usize];
         *left = left.saturating_sub(1);
     }
 
     /// Begins a new round. `landing_score` is the score of the most urgent landing.
     pub(super) fn begin(&mut self, landing_score: f64) {
-        // In the order of `Kind`: L0, keep, drain, regular.
+        // In the order of `RoundKind`: L0, keep, drain, regular.
         self.left = if landing_score >= FULL {
             [2, 3, 3, 1]
         } else if landing_score >= HALF {
@@ -61,9 +61,9 @@ mod tests {
     fn t000_16_every_kind_has_a_turn_in_every_round() {
         for score in [0.0, 1.0, 2.9, 3.0, 5.9, 6.0, f64::MAX] {
             let mut rounds = Rounds::default();
-            assert!(!rounds.has(Kind::Regular), "none has begun");
+            assert!(!rounds.has(RoundKind::Regular), "none has begun");
             rounds.begin(score);
-            for kind in [Kind::L0, Kind::Keep, Kind::Drain, Kind::Regular] {
+            for kind in [RoundKind::L0, RoundKind::Keep, RoundKind::Drain, RoundKind::Regular] {
                 let mut turns = 0;
                 while rounds.has(kind) {
                     rounds.take(kind);

@@ -188,14 +188,14 @@ impl<R: SortedParts> Cursor for ConcatCursor<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Entry, VecCursor, walk_alike};
+    use super::super::model::{ModelEntry, VecCursor, walk_alike};
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Rows {
-        parts: Vec<Vec<Entry>>,
+        parts: Vec<Vec<ModelEntry>>,
         opened: Arc<AtomicUsize>,
     }
 
@@ -216,8 +216,13 @@ mod tests {
         }
     }
 
-    fn entry(key: u8) -> Entry {
-        Entry { key: vec![key], seqno: Seqno(u64::from(key)), kind: Kind::Put, value: vec![key] }
+    fn entry(key: u8) -> ModelEntry {
+        ModelEntry {
+            key: vec![key],
+            seqno: Seqno(u64::from(key)),
+            kind: Kind::Put,
+            value: vec![key],
+        }
     }
 
     fn key_of(cursor: &dyn Cursor) -> Option<Vec<u8>> {

@@ -287,19 +287,19 @@ impl<C: Cursor> Cursor for MergeCursor<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Entry, VecCursor};
+    use super::super::model::{ModelEntry, VecCursor};
     use super::*;
     use crate::error::Error;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn entry(key: u8, seqno: u64, child: usize) -> Entry {
+    fn entry(key: u8, seqno: u64, child: usize) -> ModelEntry {
         let kind = if seqno.is_multiple_of(3) { Kind::Delete } else { Kind::Put };
-        Entry { key: vec![key], seqno: Seqno(seqno), kind, value: vec![child as u8] }
+        ModelEntry { key: vec![key], seqno: Seqno(seqno), kind, value: vec![child as u8] }
     }
 
     /// Children as (key -> seqno) maps, and what their merge must be.
-    fn build(children: &[BTreeMap<u8, u64>]) -> (Vec<VecCursor>, Vec<Entry>) {
+    fn build(children: &[BTreeMap<u8, u64>]) -> (Vec<VecCursor>, Vec<ModelEntry>) {
         let mut merged: BTreeMap<u8, (u64, usize)> = BTreeMap::new();
         for (child, keys) in children.iter().enumerate() {
             for (&key, &seqno) in keys {
@@ -354,8 +354,8 @@ mod tests {
         }
     }
 
-    fn current(cursor: &dyn Cursor) -> Option<Entry> {
-        cursor.valid().then(|| Entry {
+    fn current(cursor: &dyn Cursor) -> Option<ModelEntry> {
+        cursor.valid().then(|| ModelEntry {
             key: cursor.key().to_vec(),
             seqno: cursor.seqno(),
             kind: cursor.kind(),

@@ -6,7 +6,7 @@ use crate::key::{Kind, Seqno};
 
 /// One owned entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct ModelEntry {
     pub(crate) key: Vec<u8>,
     pub(crate) seqno: Seqno,
     pub(crate) kind: Kind,
@@ -16,7 +16,7 @@ pub(crate) struct Entry {
 /// Walks sorted entries with distinct keys; fails on request.
 #[derive(Clone, Debug)]
 pub(crate) struct VecCursor {
-    entries: Vec<Entry>,
+    entries: Vec<ModelEntry>,
     at: Option<usize>,
     moves_before_failure: Option<usize>,
 }
@@ -47,7 +47,7 @@ pub(crate) fn walk_alike<T>(
 }
 
 impl VecCursor {
-    pub(crate) fn new(entries: Vec<Entry>) -> Self {
+    pub(crate) fn new(entries: Vec<ModelEntry>) -> Self {
         assert!(entries.windows(2).all(|pair| pair[0].key < pair[1].key), "sorted and distinct");
         Self { entries, at: None, moves_before_failure: None }
     }
@@ -72,7 +72,7 @@ impl VecCursor {
         }
     }
 
-    fn current(&self) -> &Entry {
+    fn current(&self) -> &ModelEntry {
         &self.entries[self.at.expect("valid")]
     }
 }

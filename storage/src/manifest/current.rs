@@ -1,7 +1,7 @@
 //! `CURRENT`: 64 bytes that name the manifest that counts and have the digest of its snapshot.
 
 use super::FORMAT_VERSION;
-use crate::codec::{Reader, crc};
+use crate::codec::{Decoder, crc};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::limits::FILE_NUMBER_MAX;
@@ -58,8 +58,8 @@ impl Current {
                 "expected the magic of CURRENT, found other bytes",
             ));
         }
-        let mut reader = Reader::new(&bytes[8..]);
-        let (found, want) = (crc(&bytes[..CRC_AT]), Reader::new(&bytes[CRC_AT..]).u32());
+        let mut reader = Decoder::new(&bytes[8..]);
+        let (found, want) = (crc(&bytes[..CRC_AT]), Decoder::new(&bytes[CRC_AT..]).u32());
         if want != Some(found) {
             let what = format!("checksum mismatch: computed {found:#010x}");
             return Err(Error::corrupt(path, CRC_AT as u64, what));

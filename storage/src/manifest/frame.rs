@@ -1,7 +1,7 @@
 //! The manifest's header and records: encoding, and parsing that trusts nothing.
 
 use super::FORMAT_VERSION;
-use crate::codec::{PrefixCrcs, Reader, crc, crc_between, crc_seeded};
+use crate::codec::{Decoder, PrefixCrcs, crc, crc_between, crc_seeded};
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use std::path::Path;
@@ -56,11 +56,11 @@ pub(super) fn decode_header(
         return Err(Error::corrupt(path, 0, "expected the magic of a manifest, found other bytes"));
     }
     let found = crc(&header[..HEADER_CRC_AT]);
-    if Reader::new(&header[HEADER_CRC_AT..]).u32() != Some(found) {
+    if Decoder::new(&header[HEADER_CRC_AT..]).u32() != Some(found) {
         let what = format!("header checksum mismatch: computed {found:#010x}");
         return Err(Error::corrupt(path, HEADER_CRC_AT as u64, what));
     }
-    let word = |at: usize| Reader::new(&header[at..]).u64().expect("inside the header");
+    let word = |at: usize| Decoder::new(&header[at..]).u64().expect("inside the header");
     let format = u16::from_le_bytes([header[8], header[9]]);
     let unsupported = |what| Err(Error::Unsupported { path: path.to_owned(), what });
     if format != FORMAT_VERSION {
@@ -126,7 +126,7 @@ pub(super) fn parse_record<'a>(
     bytes: &'a [u8],
     offset: usize,
 ) -> Result<Record<'a>, &'static str> {
-    let mut reader = Reader::new(bytes.get(offset..).unwrap_or(&[]));
+    let mut reader = Decoder::new(bytes.get(offset..).unwrap_or(&[]));
     let header = (reader.u32(), reader.u32(), reader.u32(), reader.u32(), reader.u64());
     let (Some(want), Some(length), Some(kind), Some(number), Some(synced_to)) = header else {
         return Err("the file ends within a record header");
@@ -158,7 +158,7 @@ pub(super) fn find_witness(identity: &Identity, bytes: &[u8], offset: usize) -> 
         if !matches!(header[8..12], [1 | 2, 0, 0, 0]) || header[12..16] != number {
             return false;
         }
-        let mut reader = Reader::new(header);
+        let mut reader = Decoder::new(header);
         let fields = (reader.u32(), reader.u32(), reader.u64(), reader.u64());
         let (Some(want), Some(length), Some(_), Some(synced_to)) = fields else { return false };
         let end = at + RECORD_HEADER_BYTES + length as usize;

@@ -19,7 +19,7 @@
 //! It copies neither keys nor values, and it pins the whole memtable.
 
 use super::Memtable;
-use super::node::{ByteSet, Link, Node, Target};
+use super::node::{ByteSet, LinkTarget, Node, NodeLink};
 use super::versions::{at_or_below, newest};
 use crate::buffer::{EntryAt, LINE_BYTES, Phase, prefetch, split_payload};
 use crate::error::Result;
@@ -50,7 +50,7 @@ unsafe impl Sync for MemtableCursor {}
 
 /// A node on the path and how far the walk has come in it.
 struct Frame {
-    node: Link,
+    node: NodeLink,
     /// The children that existed when the walk came in.
     present: ByteSet,
     /// A child's byte, or one of the places around them.
@@ -75,10 +75,10 @@ impl Frame {
 
     /// The next link forward, or `None` past the end.
     #[inline(always)]
-    fn forward(&mut self, node: Node<'_>) -> Option<Link> {
+    fn forward(&mut self, node: Node<'_>) -> Option<NodeLink> {
         if self.at == BEFORE {
             self.at = ENDS_HERE;
-            let link = Link::load(&node.header().ends_here);
+            let link = NodeLink::load(&node.header().ends_here);
             if !link.is_empty() {
                 return Some(link);
             }
@@ -90,7 +90,7 @@ impl Frame {
 
     /// The next link backward, or `None` past the start.
     #[inline(always)]
-    fn backward(&mut self, node: Node<'_>) -> Option<Link> {
+    fn backward(&mut self, node: Node<'_>) -> Option<NodeLink> {
         if self.at <= ENDS_HERE {
             return None;
         }
@@ -99,7 +99,7 @@ impl Frame {
             return Some(node.child(byte));
         }
         self.at = ENDS_HERE;
-        Some(Link::load(&node.header().ends_here))
+        Some(NodeLink::load(&node.header().ends_here))
     }
 }
 
@@ -112,12 +112,12 @@ impl Frame {
     #[inline(always)]
     fn look_ahead<const FORWARD: bool>(&self) {
         // SAFETY: as in `walk`.
-        let Target::Node(node) = (unsafe { self.node.target() }) else { return };
+        let LinkTarget::Node(node) = (unsafe { self.node.target() }) else { return };
         let Some(next) = self.beside::<FORWARD>(self.at) else { return };
         // SAFETY: as in `walk`.
-        if let Target::Node(next) = unsafe { node.child(next).target() } {
+        if let LinkTarget::Node(next) = unsafe { node.child(next).target() } {
             for slot in next.few_slots() {
-                let link = Link::load(slot);
+                let link = NodeLink::load(slot);
                 if link.is_empty() {
                     break;
                 }
@@ -211,13 +211,13 @@ impl MemtableCursor {
     /// Stops at the first shown entry of `subtree` in the direction of the walk, or at the next one
     /// after the subtree; or rests.
     #[inline]
-    fn walk<const FORWARD: bool>(&mut self, mut subtree: Link) {
+    fn walk<const FORWARD: bool>(&mut self, mut subtree: NodeLink) {
         let mut passed = 0;
         loop {
             // SAFETY: the link was loaded from a slot of this cursor's memtable, which it keeps
             // alive.
             match unsafe { subtree.target() } {
-                Target::Entry(_) | Target::Versions(_) => {
+                LinkTarget::Entry(_) | LinkTarget::Versions(_) => {
                     // SAFETY: as above; the pin keeps what dies meanwhile from being reused.
                     if let Some(version) = unsafe { at_or_below(subtree, self.upto) }.version {
                         self.stop_at(version);
@@ -230,13 +230,13 @@ impl MemtableCursor {
                         return self.rest_at(newest);
                     }
                 }
-                Target::Node(node) => {
+                LinkTarget::Node(node) => {
                     if let Some(parent) = self.path.last() {
                         parent.look_ahead::<FORWARD>();
                     }
                     self.path.push(Frame::new(node, if FORWARD { BEFORE } else { AFTER }));
                 }
-                Target::Empty => {}
+                LinkTarget::Empty => {}
             }
             subtree = loop {
                 let Some(frame) = self.path.last_mut() else {
@@ -244,7 +244,7 @@ impl MemtableCursor {
                     return;
                 };
                 // SAFETY: as above.
-                let Target::Node(node) = (unsafe { frame.node.target() }) else {
+                let LinkTarget::Node(node) = (unsafe { frame.node.target() }) else {
                     unreachable!("a frame holds a node")
                 };
                 match if FORWARD { frame.forward(node) } else { frame.backward(node) } {
@@ -257,20 +257,20 @@ impl MemtableCursor {
 
     /// Goes down towards `key` and says how what it found there, with everything below it, lies
     /// to the key. The path stands on it.
-    fn descend(&mut self, key: &[u8]) -> (Link, cmp::Ordering) {
+    fn descend(&mut self, key: &[u8]) -> (NodeLink, cmp::Ordering) {
         self.path.clear();
-        let mut link = Link::load(&self.table.root);
+        let mut link = NodeLink::load(&self.table.root);
         let mut depth = 0;
         loop {
             // SAFETY: as in `walk`.
             let node: Node<'_> = match unsafe { link.target() } {
-                Target::Empty => return (Link::EMPTY, cmp::Ordering::Equal),
-                Target::Entry(_) | Target::Versions(_) => {
+                LinkTarget::Empty => return (NodeLink::EMPTY, cmp::Ordering::Equal),
+                LinkTarget::Entry(_) | LinkTarget::Versions(_) => {
                     // SAFETY: as in `walk`.
                     let entry = unsafe { newest(link) }.expect("it leads to a key");
                     return (link, entry.compare_key(key));
                 }
-                Target::Node(node) => node,
+                LinkTarget::Node(node) => node,
             };
             let header = node.header();
             let rest = &key[depth..];
@@ -286,7 +286,7 @@ impl MemtableCursor {
             depth += agreed;
             let Some(&byte) = key.get(depth) else {
                 self.path.push(Frame::new(node, ENDS_HERE));
-                return (Link::load(&header.ends_here), cmp::Ordering::Equal);
+                return (NodeLink::load(&header.ends_here), cmp::Ordering::Equal);
             };
             self.path.push(Frame::new(node, i16::from(byte)));
             link = node.child(byte);
@@ -331,41 +331,41 @@ impl Cursor for MemtableCursor {
 
     fn seek_first(&mut self) -> Result<()> {
         self.path.clear();
-        let root = Link::load(&self.table.root);
+        let root = NodeLink::load(&self.table.root);
         self.walk::<true>(root);
         Ok(())
     }
 
     fn seek_last(&mut self) -> Result<()> {
         self.path.clear();
-        let root = Link::load(&self.table.root);
+        let root = NodeLink::load(&self.table.root);
         self.walk::<false>(root);
         Ok(())
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         let (found, order) = self.descend(key);
-        self.walk::<true>(if order.is_lt() { Link::EMPTY } else { found });
+        self.walk::<true>(if order.is_lt() { NodeLink::EMPTY } else { found });
         Ok(())
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         let (found, order) = self.descend(key);
-        self.walk::<false>(if order.is_lt() { found } else { Link::EMPTY });
+        self.walk::<false>(if order.is_lt() { found } else { NodeLink::EMPTY });
         Ok(())
     }
 
     #[inline]
     fn next(&mut self) -> Result<()> {
         assert!(self.valid(), "next() needs a current entry");
-        self.walk::<true>(Link::EMPTY);
+        self.walk::<true>(NodeLink::EMPTY);
         Ok(())
     }
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
         assert!(self.valid(), "prev() needs a current entry");
-        self.walk::<false>(Link::EMPTY);
+        self.walk::<false>(NodeLink::EMPTY);
         Ok(())
     }
 }

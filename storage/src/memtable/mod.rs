@@ -41,13 +41,13 @@ use crate::buffer::{BufferStats, Chunk, ChunkClass, EntryAt, Grace, Phase, split
 use crate::key::{Kind, Seqno};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
-use node::Slot;
+use node::NodeSlot;
 use std::fmt;
 use std::ptr;
 // Not `crate::sync::Arc`: loom's cannot be a method receiver. Loom would only check that the last
 // owner frees, which is not our protocol.
 use std::sync::{Arc, OnceLock};
-use versions::Found;
+use versions::FoundVersion;
 
 /// Options of a memtable. By default it keeps everything until it is dropped.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +69,7 @@ pub fn memtable(id: u64) -> (Arc<Memtable>, MemtableWriter) {
 pub fn memtable_with(id: u64, options: MemtableOptions) -> (Arc<Memtable>, MemtableWriter) {
     let table = Arc::new(Memtable {
         id,
-        root: Slot::new(ptr::null_mut()),
+        root: NodeSlot::new(ptr::null_mut()),
         progress: Progress::default(),
         grace: Grace::default(),
         chunks: OnceLock::new(),
@@ -86,7 +86,7 @@ const NO_SEQNO: u64 = u64::MAX;
 pub struct Memtable {
     id: u64,
     /// Every search loads it, and it rarely changes.
-    root: Slot,
+    root: NodeSlot,
     progress: Progress,
     grace: Grace,
     /// The memory behind the tree. The writer owns it, and keeps this memtable alive, until it is
@@ -310,7 +310,7 @@ impl MemtablePin<'_> {
         // not reused under this pin (grace-before-reuse).
         let link = unsafe { tree::find(&self.table.root, key) };
         // SAFETY: as above.
-        let Found { version, passed_cut } = unsafe { versions::at_or_below(link, upto) };
+        let FoundVersion { version, passed_cut } = unsafe { versions::at_or_below(link, upto) };
         Lookup { version: version.map(EntryVersion), passed_cut }
     }
 }

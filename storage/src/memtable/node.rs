@@ -24,7 +24,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 /// Holds a link and publishes it.
-pub(super) type Slot = AtomicPtr<u8>;
+pub(super) type NodeSlot = AtomicPtr<u8>;
 
 /// A tagged address. The kind of its target is above the address; null is empty. A link to an entry
 /// also has the bits that `EntryAt` needs. Every link records whether versions around it were
@@ -34,7 +34,7 @@ pub(super) type Slot = AtomicPtr<u8>;
 /// bits 0..48 address | 48..51 kind | 51 cut below | 52..54 an entry's own | 54 cut before
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Link(*mut u8);
+pub(super) struct NodeLink(*mut u8);
 
 const KIND_MASK: usize = 0b111;
 const KIND_ENTRY: usize = 0;
@@ -50,7 +50,7 @@ const CUT_BEFORE: usize = 1 << (ADDRESS_BITS + 6);
 const CUTS: usize = CUT_BELOW | CUT_BEFORE;
 
 /// The target of a link.
-pub(super) enum Target<'a> {
+pub(super) enum LinkTarget<'a> {
     /// Nothing.
     Empty,
     /// The only version of one key.
@@ -61,7 +61,7 @@ pub(super) enum Target<'a> {
     Node(Node<'a>),
 }
 
-impl Link {
+impl NodeLink {
     /// The link without a target.
     pub(super) const EMPTY: Self = Self(ptr::null_mut());
 
@@ -90,7 +90,7 @@ impl Link {
     /// Loads a slot. Everything that the writer did before it published the link is visible
     /// afterwards.
     #[inline(always)]
-    pub(super) fn load(slot: &Slot) -> Self {
+    pub(super) fn load(slot: &NodeSlot) -> Self {
         #[cfg(test)]
         loads::count();
         Self(slot.load(Ordering::Acquire))
@@ -98,7 +98,7 @@ impl Link {
 
     /// Publishes this link, and with it everything that the writer has done so far.
     #[inline(always)]
-    pub(super) fn publish(self, slot: &Slot) {
+    pub(super) fn publish(self, slot: &NodeSlot) {
         slot.store(self.0, Ordering::Release);
     }
 
@@ -177,24 +177,24 @@ impl Link {
     /// The link must have been loaded from a slot of a tree (or made by this thread) whose memory
     /// outlives `'a`.
     #[inline(always)]
-    pub(super) unsafe fn target<'a>(self) -> Target<'a> {
+    pub(super) unsafe fn target<'a>(self) -> LinkTarget<'a> {
         let at = self.address();
         match self.0.addr() >> ADDRESS_BITS & KIND_MASK {
             // SAFETY: the caller's guarantee is the same.
             KIND_ENTRY => match unsafe { self.entry() } {
-                None => Target::Empty,
-                Some(entry) => Target::Entry(entry),
+                None => LinkTarget::Empty,
+                Some(entry) => LinkTarget::Entry(entry),
             },
             // SAFETY: this tag is only on links to a `Node4`, which lives as long as the arena.
-            KIND_4 => Target::Node(Node::N4(unsafe { &*at.cast() })),
+            KIND_4 => LinkTarget::Node(Node::N4(unsafe { &*at.cast() })),
             // SAFETY: as above, for `Node16`.
-            KIND_16 => Target::Node(Node::N16(unsafe { &*at.cast() })),
+            KIND_16 => LinkTarget::Node(Node::N16(unsafe { &*at.cast() })),
             // SAFETY: as above, for `Node48`.
-            KIND_48 => Target::Node(Node::N48(unsafe { &*at.cast() })),
+            KIND_48 => LinkTarget::Node(Node::N48(unsafe { &*at.cast() })),
             // SAFETY: as above, for `Node256`.
-            KIND_256 => Target::Node(Node::N256(unsafe { &*at.cast() })),
+            KIND_256 => LinkTarget::Node(Node::N256(unsafe { &*at.cast() })),
             // SAFETY: as above, for `Versions`; there is no sixth kind.
-            _ => Target::Versions(unsafe { &*at.cast() }),
+            _ => LinkTarget::Versions(unsafe { &*at.cast() }),
         }
     }
 }
@@ -220,9 +220,9 @@ pub(super) mod loads {
 
 /// The header of every node.
 #[repr(C, align(8))]
-pub(super) struct Header {
+pub(super) struct NodeHeader {
     /// The entry whose key is exactly the path to here, prefix included.
-    pub(super) ends_here: Slot,
+    pub(super) ends_here: NodeSlot,
     /// The whole prefix, in the arena, if it is longer than `HEAD_BYTES`.
     prefix_at: *const u8,
     /// The first eight bytes of the prefix, padded with zeros. Most prefixes are compared within
@@ -241,7 +241,7 @@ const HEAD_BYTES: usize = 8;
 /// The count of a node that was replaced by a copy.
 const REPLACED: u16 = u16::MAX;
 
-impl Header {
+impl NodeHeader {
     /// A header with this prefix, which is copied into the arena if it is long.
     ///
     /// # Safety
@@ -260,7 +260,7 @@ impl Header {
         let head = prefix.len().min(HEAD_BYTES);
         prefix_head[..head].copy_from_slice(&prefix[..head]);
         Self {
-            ends_here: Slot::new(ptr::null_mut()),
+            ends_here: NodeSlot::new(ptr::null_mut()),
             prefix_at: prefix.as_ptr(),
             prefix_head,
             prefix_len: prefix.len() as u16,
@@ -331,34 +331,34 @@ impl Header {
 /// match, so it never picks a free slot, however old the word of key bytes is that it has loaded.
 #[repr(C, align(64))]
 pub(super) struct Node4 {
-    header: Header,
-    children: [Slot; 4],
+    header: NodeHeader,
+    children: [NodeSlot; 4],
 }
 
 /// Up to sixteen children, in order of arrival.
 #[repr(C, align(64))]
 pub(super) struct Node16 {
-    header: Header,
+    header: NodeHeader,
     bytes: [AtomicU64; 2],
-    children: [Slot; 16],
+    children: [NodeSlot; 16],
 }
 
 /// Up to 48 children, found through an index by key byte.
 #[repr(C, align(64))]
 pub(super) struct Node48 {
-    header: Header,
+    header: NodeHeader,
     present: [AtomicU64; 4],
     /// Slot number plus one; zero is "no child".
     index: [AtomicU8; 256],
-    children: [Slot; 48],
+    children: [NodeSlot; 48],
 }
 
 /// A child for every byte.
 #[repr(C, align(64))]
 pub(super) struct Node256 {
-    header: Header,
+    header: NodeHeader,
     present: [AtomicU64; 4],
-    children: [Slot; 256],
+    children: [NodeSlot; 256],
 }
 
 #[cfg(all(not(loom), target_pointer_width = "64"))]
@@ -369,13 +369,13 @@ const _: () = {
     assert!(size_of::<Node256>() == 2112);
 };
 
-fn empty_slots<const N: usize>() -> [Slot; N] {
-    array::from_fn(|_| Slot::new(ptr::null_mut()))
+fn empty_slots<const N: usize>() -> [NodeSlot; N] {
+    array::from_fn(|_| NodeSlot::new(ptr::null_mut()))
 }
 
 impl Node4 {
     #[inline(always)]
-    fn slot(&self, byte: u8) -> Option<&Slot> {
+    fn slot(&self, byte: u8) -> Option<&NodeSlot> {
         let found = matches_4(self.header.bytes_4.load(Ordering::Relaxed), byte);
         if found == 0 {
             return None;
@@ -384,7 +384,7 @@ impl Node4 {
         Some(&self.children[(found.trailing_zeros() / 8) as usize & 3])
     }
 
-    fn add(&self, byte: u8, child: Link) -> bool {
+    fn add(&self, byte: u8, child: NodeLink) -> bool {
         let count = self.header.count();
         let Some(slot) = self.children.get(count) else { return false };
         let word = if count == 0 {
@@ -403,7 +403,7 @@ impl Node4 {
 
 impl Node16 {
     #[inline(always)]
-    fn slot(&self, byte: u8) -> Option<&Slot> {
+    fn slot(&self, byte: u8) -> Option<&NodeSlot> {
         let low = matches_8(self.bytes[0].load(Ordering::Relaxed), byte);
         let high = matches_8(self.bytes[1].load(Ordering::Relaxed), byte);
         let at = if low != 0 {
@@ -417,7 +417,7 @@ impl Node16 {
         Some(&self.children[at as usize & 15])
     }
 
-    fn add(&self, byte: u8, child: Link) -> bool {
+    fn add(&self, byte: u8, child: NodeLink) -> bool {
         let count = self.header.count();
         let Some(slot) = self.children.get(count) else { return false };
         if count == 0 {
@@ -438,13 +438,13 @@ impl Node16 {
 
 impl Node48 {
     #[inline(always)]
-    fn slot(&self, byte: u8) -> Option<&Slot> {
+    fn slot(&self, byte: u8) -> Option<&NodeSlot> {
         let at = self.index[usize::from(byte)].load(Ordering::Relaxed);
         // Zero, "no child", wraps to an index far outside.
         self.children.get(usize::from(at).wrapping_sub(1))
     }
 
-    fn add(&self, byte: u8, child: Link) -> bool {
+    fn add(&self, byte: u8, child: NodeLink) -> bool {
         let count = self.header.count();
         let Some(slot) = self.children.get(count) else { return false };
         self.index[usize::from(byte)].store(count as u8 + 1, Ordering::Relaxed);
@@ -457,11 +457,11 @@ impl Node48 {
 
 impl Node256 {
     #[inline(always)]
-    fn slot(&self, byte: u8) -> &Slot {
+    fn slot(&self, byte: u8) -> &NodeSlot {
         &self.children[usize::from(byte)]
     }
 
-    fn add(&self, byte: u8, child: Link) {
+    fn add(&self, byte: u8, child: NodeLink) {
         set_present(&self.present, byte);
         child.publish(self.slot(byte));
     }
@@ -486,7 +486,7 @@ pub(super) enum Node<'a> {
 
 impl<'a> Node<'a> {
     #[inline(always)]
-    pub(super) fn header(self) -> &'a Header {
+    pub(super) fn header(self) -> &'a NodeHeader {
         match self {
             Self::N4(node) => &node.header,
             Self::N16(node) => &node.header,
@@ -515,18 +515,18 @@ impl<'a> Node<'a> {
     }
 
     /// A link to this node.
-    pub(super) fn link(self) -> Link {
+    pub(super) fn link(self) -> NodeLink {
         match self {
-            Self::N4(node) => Link::to(node, KIND_4),
-            Self::N16(node) => Link::to(node, KIND_16),
-            Self::N48(node) => Link::to(node, KIND_48),
-            Self::N256(node) => Link::to(node, KIND_256),
+            Self::N4(node) => NodeLink::to(node, KIND_4),
+            Self::N16(node) => NodeLink::to(node, KIND_16),
+            Self::N48(node) => NodeLink::to(node, KIND_48),
+            Self::N256(node) => NodeLink::to(node, KIND_256),
         }
     }
 
     /// The slot of the child for `byte`; it may still be empty.
     #[inline(always)]
-    pub(super) fn slot(self, byte: u8) -> Option<&'a Slot> {
+    pub(super) fn slot(self, byte: u8) -> Option<&'a NodeSlot> {
         match self {
             Self::N4(node) => node.slot(byte),
             Self::N16(node) => node.slot(byte),
@@ -535,14 +535,14 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The child for `byte`, or `Link::EMPTY`.
+    /// The child for `byte`, or `NodeLink::EMPTY`.
     #[inline(always)]
-    pub(super) fn child(self, byte: u8) -> Link {
-        self.slot(byte).map_or(Link::EMPTY, Link::load)
+    pub(super) fn child(self, byte: u8) -> NodeLink {
+        self.slot(byte).map_or(NodeLink::EMPTY, NodeLink::load)
     }
 
     /// Adds a child for a byte that has none; `false` if there is no room. Only for the writer.
-    pub(super) fn add(self, byte: u8, child: Link) -> bool {
+    pub(super) fn add(self, byte: u8, child: NodeLink) -> bool {
         match self {
             Self::N4(node) => node.add(byte, child),
             Self::N16(node) => node.add(byte, child),
@@ -579,7 +579,7 @@ impl<'a> Node<'a> {
 
     /// All slots of a small node, free ones included; empty for a large node.
     #[inline(always)]
-    pub(super) fn few_slots(self) -> &'a [Slot] {
+    pub(super) fn few_slots(self) -> &'a [NodeSlot] {
         match self {
             Self::N4(node) => &node.children,
             Self::N16(node) => &node.children,
@@ -593,12 +593,12 @@ impl<'a> Node<'a> {
     /// The arena must outlive `'a`.
     pub(super) unsafe fn small(arena: &mut Arena, prefix: &[u8]) -> Self {
         // SAFETY: the node goes to the same arena.
-        let header = unsafe { Header::new(arena, prefix) };
+        let header = unsafe { NodeHeader::new(arena, prefix) };
         // SAFETY: the caller guarantees the lifetime.
         unsafe { Self::four(arena, header) }
     }
 
-    unsafe fn four(arena: &mut Arena, header: Header) -> Self {
+    unsafe fn four(arena: &mut Arena, header: NodeHeader) -> Self {
         // SAFETY: the caller guarantees the lifetime.
         Self::N4(unsafe { arena.node(Node4 { header, children: empty_slots() }) })
     }
@@ -608,7 +608,7 @@ impl<'a> Node<'a> {
     /// # Safety
     /// This node must be in this arena, which must outlive `'a`.
     pub(super) unsafe fn larger(self, arena: &mut Arena) -> Self {
-        let header = Header::over(self.header().prefix());
+        let header = NodeHeader::over(self.header().prefix());
         let copy = match self {
             Self::N4(_) => {
                 // SAFETY: the caller guarantees the lifetime.
@@ -632,7 +632,7 @@ impl<'a> Node<'a> {
     /// # Safety
     /// This node must be in this arena, which must outlive `'a`.
     pub(super) unsafe fn without_prefix(self, arena: &mut Arena, bytes: usize) -> Self {
-        let header = Header::over(&self.header().prefix()[bytes..]);
+        let header = NodeHeader::over(&self.header().prefix()[bytes..]);
         let copy = match self {
             Self::N4(_) => {
                 // SAFETY: the caller guarantees the lifetime.
@@ -655,14 +655,14 @@ impl<'a> Node<'a> {
         copy
     }
 
-    unsafe fn sixteen(arena: &mut Arena, header: Header) -> Self {
+    unsafe fn sixteen(arena: &mut Arena, header: NodeHeader) -> Self {
         let bytes = array::from_fn(|_| AtomicU64::new(0));
         let node = Node16 { header, bytes, children: empty_slots() };
         // SAFETY: the caller guarantees the lifetime.
         Self::N16(unsafe { arena.node(node) })
     }
 
-    unsafe fn forty_eight(arena: &mut Arena, header: Header) -> Self {
+    unsafe fn forty_eight(arena: &mut Arena, header: NodeHeader) -> Self {
         let present = array::from_fn(|_| AtomicU64::new(0));
         let index = array::from_fn(|_| AtomicU8::new(0));
         let node = Node48 { header, present, index, children: empty_slots() };
@@ -670,7 +670,7 @@ impl<'a> Node<'a> {
         Self::N48(unsafe { arena.node(node) })
     }
 
-    unsafe fn full(arena: &mut Arena, header: Header) -> Self {
+    unsafe fn full(arena: &mut Arena, header: NodeHeader) -> Self {
         let present = array::from_fn(|_| AtomicU64::new(0));
         let node = Node256 { header, present, children: empty_slots() };
         // SAFETY: the caller guarantees the lifetime.
@@ -680,7 +680,7 @@ impl<'a> Node<'a> {
     /// Copies the children and the entry that ends here to `copy`, which will replace this node.
     fn copy_into(self, copy: Self) {
         self.header().count.store(REPLACED, Ordering::Relaxed);
-        Link::load(&self.header().ends_here).publish(&copy.header().ends_here);
+        NodeLink::load(&self.header().ends_here).publish(&copy.header().ends_here);
         let mut set = self.present();
         for (at, word) in set.iter_mut().enumerate() {
             while *word != 0 {

@@ -10,7 +10,7 @@
 //! point was released. The writer does all of this, a bounded amount per call
 //! (`MemtableWriter::reclaim`).
 
-use super::node::{Header, Link, Slot};
+use super::node::{NodeHeader, NodeLink, NodeSlot};
 use super::tree::KeySlot;
 use super::versions::Versions;
 use crate::buffer::{BufferOptions, Chunk, EntryCounts, Grace, Vacated, prefetch};
@@ -45,9 +45,9 @@ pub(super) struct Overwritten {
     /// The link between the two. While it is in use, exactly one entry of the list names it.
     pub(super) versions: NonNull<Versions>,
     /// The slot in the tree that led to it.
-    slot: NonNull<Slot>,
+    slot: NonNull<NodeSlot>,
     /// The node that the slot is in, if any.
-    node: Option<NonNull<Header>>,
+    node: Option<NonNull<NodeHeader>>,
     /// The sequence number of the newer version.
     pub(super) seqno: Seqno,
 }
@@ -76,7 +76,7 @@ impl Overwritten {
     pub(super) unsafe fn prefetch_older(&self) {
         // SAFETY: the caller's guarantee; links are not freed before their arena.
         let versions = unsafe { self.versions.as_ref() };
-        prefetch(Link::load(&versions.older).address());
+        prefetch(NodeLink::load(&versions.older).address());
     }
 
     /// The slot that leads to the link, in bounded time. `None` if that is a slot in the tree, but
@@ -86,7 +86,7 @@ impl Overwritten {
     /// The link must be in use, the memory of the tree must outlive `'a`, and the caller must be
     /// the only writer.
     #[inline]
-    pub(super) unsafe fn holder<'a>(&self) -> Option<&'a Slot> {
+    pub(super) unsafe fn holder<'a>(&self) -> Option<&'a NodeSlot> {
         // SAFETY: links are not freed before their arena, which the caller guarantees.
         if let Some(above) = unsafe { self.versions.as_ref() }.above() {
             // SAFETY: as above.
@@ -101,7 +101,7 @@ impl Overwritten {
         // SAFETY: as above.
         let place = unsafe { self.slot.as_ref() };
         // The slot may lead to a node by now, in which the key has got another slot.
-        Link::load(place).leads_where(Link::to_versions(self.versions)).then_some(place)
+        NodeLink::load(place).leads_where(NodeLink::to_versions(self.versions)).then_some(place)
     }
 }
 
@@ -146,7 +146,7 @@ unsafe impl Send for Limbo {}
 const VERSIONS_WORTH_A_TURN: usize = 256;
 
 /// Memory that has left limbo.
-pub(super) struct Freed {
+pub(super) struct FreedMemory {
     pub(super) chunks: Vec<Chunk>,
     pub(super) versions: Vec<NonNull<Versions>>,
 }
@@ -181,14 +181,14 @@ impl Limbo {
 
     /// Ends a grace period, if all readers of the phase have left. Returns the memory that became
     /// unreachable before the previous turn.
-    pub(super) fn turn(&mut self, grace: &Grace) -> Option<Freed> {
+    pub(super) fn turn(&mut self, grace: &Grace) -> Option<FreedMemory> {
         if !grace.turn() {
             return None;
         }
         let Batch { chunks, versions, .. } = mem::take(&mut self.old);
         mem::swap(&mut self.old, &mut self.young);
         self.chunk_bytes -= chunks.iter().map(Chunk::bytes).sum::<usize>();
-        Some(Freed { chunks, versions })
+        Some(FreedMemory { chunks, versions })
     }
 
     /// The entries that were in the chunks in limbo.

@@ -1,13 +1,13 @@
 //! The radix tree: finds a key's place, and makes all changes to the index.
 //!
 //! Guarantees: a search never waits, retries or writes. It finds every entry whose insert happened
-//! before it, and only whole entries. Exactly one Release store (`Link::publish`) publishes an
+//! before it, and only whole entries. Exactly one Release store (`NodeLink::publish`) publishes an
 //! insert: before it nothing of the entry can be reached, after it everything.
 //!
 //! It checks neither lengths nor the order of sequence numbers; the writer does.
 
 use super::arena::Arena;
-use super::node::{Header, Link, Node, Slot, Target};
+use super::node::{LinkTarget, Node, NodeHeader, NodeLink, NodeSlot};
 use super::versions::{Versions, newest};
 use crate::buffer::{EntryAt, prefetch};
 use crate::key::{Seqno, common_prefix_len};
@@ -18,22 +18,22 @@ use std::ptr::NonNull;
 /// # Safety
 /// The memory behind `root` must outlive `'a`, and that of entries must not be reused meanwhile.
 #[inline]
-pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
-    let mut link = Link::load(root);
+pub(super) unsafe fn find(root: &NodeSlot, key: &[u8]) -> NodeLink {
+    let mut link = NodeLink::load(root);
     let mut depth = 0;
     loop {
         // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
         let node: Node<'_> = match unsafe { link.target() } {
-            Target::Empty => return Link::EMPTY,
+            LinkTarget::Empty => return NodeLink::EMPTY,
             // SAFETY: as above.
-            Target::Entry(_) | Target::Versions(_) => return unsafe { only_of(link, key) },
-            Target::Node(node) => node,
+            LinkTarget::Entry(_) | LinkTarget::Versions(_) => return unsafe { only_of(link, key) },
+            LinkTarget::Node(node) => node,
         };
         node.prefetch_rest(key, depth);
         let header = node.header();
         if header.prefix_len() != 0 {
             if !header.may_lead_to(&key[depth..]) {
-                return Link::EMPTY;
+                return NodeLink::EMPTY;
             }
             depth += header.prefix_len();
         }
@@ -41,7 +41,7 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
             // A long prefix was not compared to its end, so `depth` may even be beyond the key.
             // Therefore the entry that ends here is compared as a whole.
             // SAFETY: as above.
-            return unsafe { only_of(Link::load(&header.ends_here), key) };
+            return unsafe { only_of(NodeLink::load(&header.ends_here), key) };
         };
         link = node.child(byte);
         depth += 1;
@@ -55,17 +55,17 @@ pub(super) unsafe fn find(root: &Slot, key: &[u8]) -> Link {
 /// # Safety
 /// The memory behind `root` must outlive the call.
 #[inline]
-pub(super) unsafe fn prefetch_entry(root: &Slot, key: &[u8]) {
-    let mut link = Link::load(root);
+pub(super) unsafe fn prefetch_entry(root: &NodeSlot, key: &[u8]) {
+    let mut link = NodeLink::load(root);
     let mut depth = 0;
     // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
-    while let Target::Node(node) = unsafe { link.target() } {
+    while let LinkTarget::Node(node) = unsafe { link.target() } {
         node.prefetch_rest(key, depth);
         let header = node.header();
         depth += header.prefix_len();
         link = match key.get(depth) {
             Some(&byte) => node.child(byte),
-            None => Link::load(&header.ends_here),
+            None => NodeLink::load(&header.ends_here),
         };
         depth += 1;
     }
@@ -74,11 +74,11 @@ pub(super) unsafe fn prefetch_entry(root: &Slot, key: &[u8]) {
 
 /// `link`, if it leads to versions of this key; else empty.
 #[inline(always)]
-unsafe fn only_of(link: Link, key: &[u8]) -> Link {
+unsafe fn only_of(link: NodeLink, key: &[u8]) -> NodeLink {
     // SAFETY: the caller's guarantee is the same.
     match unsafe { newest(link) } {
         Some(entry) if entry.has_key(key) => link,
-        _ => Link::EMPTY,
+        _ => NodeLink::EMPTY,
     }
 }
 
@@ -86,15 +86,17 @@ unsafe fn only_of(link: Link, key: &[u8]) -> Link {
 ///
 /// # Safety
 /// The memory behind `root` must outlive `'a`; the caller must be the only writer.
-pub(super) unsafe fn place_of<'a>(root: &'a Slot, key: &[u8]) -> &'a Slot {
+pub(super) unsafe fn place_of<'a>(root: &'a NodeSlot, key: &[u8]) -> &'a NodeSlot {
     // SAFETY: the caller's guarantees are the same.
     unsafe { place_below(root, key, &mut 0) }
 }
 
-unsafe fn place_below<'a>(mut slot: &'a Slot, key: &[u8], depth: &mut usize) -> &'a Slot {
+unsafe fn place_below<'a>(mut slot: &'a NodeSlot, key: &[u8], depth: &mut usize) -> &'a NodeSlot {
     loop {
         // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
-        let Target::Node(node) = (unsafe { Link::load(slot).target::<'a>() }) else { return slot };
+        let LinkTarget::Node(node) = (unsafe { NodeLink::load(slot).target::<'a>() }) else {
+            return slot;
+        };
         let header = node.header();
         *depth += header.prefix_len();
         let Some(&byte) = key.get(*depth) else { return &header.ends_here };
@@ -110,12 +112,14 @@ unsafe fn place_below<'a>(mut slot: &'a Slot, key: &[u8], depth: &mut usize) -> 
 /// As for `place_of`.
 #[inline]
 pub(super) unsafe fn step_to<'a>(
-    slot: &'a Slot,
+    slot: &'a NodeSlot,
     entry: EntryAt<'a>,
     depth: &mut usize,
-) -> Option<&'a Slot> {
+) -> Option<&'a NodeSlot> {
     // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
-    let Target::Node(node) = (unsafe { Link::load(slot).target::<'a>() }) else { return None };
+    let LinkTarget::Node(node) = (unsafe { NodeLink::load(slot).target::<'a>() }) else {
+        return None;
+    };
     let Some(whole) = entry.whole() else {
         let mut key = Vec::new();
         entry.put_key(&mut key);
@@ -129,10 +133,10 @@ pub(super) unsafe fn step_to<'a>(
     let Some(&byte) = whole.key.get(*depth) else { return Some(&header.ends_here) };
     *depth += 1;
     let next = node.slot(byte).expect("the key is in the tree");
-    let link = Link::load(next);
+    let link = NodeLink::load(next);
     prefetch(link.address());
     // SAFETY: as above.
-    if let Target::Node(node) = unsafe { link.target::<'a>() } {
+    if let LinkTarget::Node(node) = unsafe { link.target::<'a>() } {
         node.prefetch_rest(whole.key, *depth);
     }
     Some(next)
@@ -141,9 +145,9 @@ pub(super) unsafe fn step_to<'a>(
 /// The place of a key's versions.
 #[derive(Clone, Copy)]
 pub(super) struct KeySlot<'a> {
-    pub(super) slot: &'a Slot,
+    pub(super) slot: &'a NodeSlot,
     /// The node that the slot is in; `None` for the root's slot.
-    pub(super) node: Option<&'a Header>,
+    pub(super) node: Option<&'a NodeHeader>,
 }
 
 /// What an insert found.
@@ -165,7 +169,7 @@ pub(super) enum Met<'a> {
 /// outlive `'a`; `key` must be the entry's; the caller must be the only writer.
 #[inline(always)]
 pub(super) unsafe fn insert<'a>(
-    root: &'a Slot,
+    root: &'a NodeSlot,
     arena: &mut Arena,
     entry: EntryAt<'a>,
     key: &[u8],
@@ -175,20 +179,20 @@ pub(super) unsafe fn insert<'a>(
     let mut within = None;
     let mut depth = 0;
     loop {
-        let link = Link::load(slot);
+        let link = NodeLink::load(slot);
         // SAFETY: loaded from a slot of this tree; the caller guarantees the memory.
         let node: Node<'a> = match unsafe { link.target() } {
-            Target::Empty => {
-                Link::to_entry(entry).publish(slot);
+            LinkTarget::Empty => {
+                NodeLink::to_entry(entry).publish(slot);
                 return Met::New;
             }
-            Target::Entry(_) | Target::Versions(_) => {
+            LinkTarget::Entry(_) | LinkTarget::Versions(_) => {
                 // SAFETY: the caller's guarantees are the same.
                 return unsafe {
                     meet(KeySlot { slot, node: within }, arena, link, entry, key, depth, unseen)
                 };
             }
-            Target::Node(node) => node,
+            LinkTarget::Node(node) => node,
         };
         node.prefetch_rest(key, depth);
         let header = node.header();
@@ -208,9 +212,9 @@ pub(super) unsafe fn insert<'a>(
         };
         depth += 1;
         match node.slot(byte) {
-            Some(child) if !Link::load(child).is_empty() => slot = child,
+            Some(child) if !NodeLink::load(child).is_empty() => slot = child,
             _ => {
-                let link = Link::to_entry(entry);
+                let link = NodeLink::to_entry(entry);
                 if node.add(byte, link) {
                     return Met::New;
                 }
@@ -228,7 +232,7 @@ pub(super) unsafe fn insert<'a>(
 unsafe fn meet<'a>(
     place: KeySlot<'a>,
     arena: &mut Arena,
-    there: Link,
+    there: NodeLink,
     entry: EntryAt<'a>,
     new: &[u8],
     depth: usize,
@@ -250,19 +254,21 @@ unsafe fn meet<'a>(
         if written >= unseen {
             // SAFETY: the caller loaded the link from a slot of its tree.
             match unsafe { there.target::<'a>() } {
-                Target::Versions(versions) => Link::to_entry(entry).publish(&versions.newest),
-                _ => Link::to_entry(entry).with_cuts_of(there).publish(place.slot),
+                LinkTarget::Versions(versions) => {
+                    NodeLink::to_entry(entry).publish(&versions.newest);
+                }
+                _ => NodeLink::to_entry(entry).with_cuts_of(there).publish(place.slot),
             }
             return Met::Unseen(met);
         }
         let versions = arena.versions();
-        let both = Versions::of(Link::to_entry(entry), there);
+        let both = Versions::of(NodeLink::to_entry(entry), there);
         // SAFETY: aligned and large enough. No reader is in it, and none will be before it is
         // published.
         unsafe { versions.write(both) };
         // SAFETY: the caller loaded the link from a slot of its tree.
         let below = match unsafe { there.target::<'a>() } {
-            Target::Versions(below) => Some(below),
+            LinkTarget::Versions(below) => Some(below),
             _ => None,
         };
         if !arena.reuses_versions() {
@@ -273,19 +279,19 @@ unsafe fn meet<'a>(
         } else if let Some(below) = below {
             below.hang_below(Some(versions));
         }
-        Link::to_versions(versions).publish(place.slot);
+        NodeLink::to_versions(versions).publish(place.slot);
         return Met::Older { place, versions };
     }
     // SAFETY: the caller guarantees the lifetime.
     let node = unsafe { Node::small(arena, &new[start..fork]) };
     hang(node, old, fork, there);
-    hang(node, new, fork, Link::to_entry(entry));
+    hang(node, new, fork, NodeLink::to_entry(entry));
     node.link().publish(place.slot);
     Met::New
 }
 
 /// Inserts the key of `link` into an unpublished node that distinguishes keys at `fork`.
-fn hang(node: Node<'_>, key: &[u8], fork: usize, link: Link) {
+fn hang(node: Node<'_>, key: &[u8], fork: usize, link: NodeLink) {
     match key.get(fork) {
         Some(&byte) => {
             let room = node.add(byte, link);
@@ -299,7 +305,7 @@ fn hang(node: Node<'_>, key: &[u8], fork: usize, link: Link) {
 /// takes its place. Below it are a copy of the node without that part, and the entry.
 #[cold]
 unsafe fn split_prefix<'a>(
-    slot: &Slot,
+    slot: &NodeSlot,
     arena: &mut Arena,
     node: Node<'a>,
     agreed: usize,
@@ -316,13 +322,13 @@ unsafe fn split_prefix<'a>(
     let lower = unsafe { node.without_prefix(arena, agreed + 1) };
     let room = upper.add(prefix[agreed], lower.link());
     assert!(room, "a new node takes two children");
-    hang(upper, key, fork, Link::to_entry(entry));
+    hang(upper, key, fork, NodeLink::to_entry(entry));
     upper.link().publish(slot);
 }
 
 /// The node is full: a larger copy with one more child takes its place.
 #[inline(never)]
-unsafe fn grow(slot: &Slot, arena: &mut Arena, node: Node<'_>, byte: u8, link: Link) {
+unsafe fn grow(slot: &NodeSlot, arena: &mut Arena, node: Node<'_>, byte: u8, link: NodeLink) {
     // SAFETY: the node is in this arena.
     let larger = unsafe { node.larger(arena) };
     let room = larger.add(byte, link);

@@ -16,7 +16,7 @@
 //! a link leads behind the run that it heads. So the way down is logarithmic, and a new link costs
 //! a look at two others.
 
-use super::node::{Link, Slot, Target};
+use super::node::{LinkTarget, NodeLink, NodeSlot};
 use crate::buffer::{ADDRESS_BITS, EntryAt};
 use crate::key::Seqno;
 use crate::sync::atomic::{AtomicPtr, Ordering};
@@ -26,9 +26,9 @@ use std::ptr::{self, NonNull};
 #[repr(C)]
 pub(super) struct Versions {
     /// An entry.
-    pub(super) newest: Slot,
+    pub(super) newest: NodeSlot,
     /// An entry, or another `Versions`.
-    pub(super) older: Slot,
+    pub(super) older: NodeSlot,
     /// If versions are retired: the link in front of this one; null if the place in the tree leads
     /// here. Only the writer uses it, to find what leads to a link without walking down to it. If
     /// they are not: the link behind the run that this one heads, with the run's rank, which is not
@@ -38,10 +38,10 @@ pub(super) struct Versions {
 
 impl Versions {
     /// The first link of its key, not published yet.
-    pub(super) fn of(newest: Link, older: Link) -> Self {
+    pub(super) fn of(newest: NodeLink, older: NodeLink) -> Self {
         let versions = Self {
-            newest: Slot::new(ptr::null_mut()),
-            older: Slot::new(ptr::null_mut()),
+            newest: NodeSlot::new(ptr::null_mut()),
+            older: NodeSlot::new(ptr::null_mut()),
             beside: AtomicPtr::new(ptr::null_mut()),
         };
         newest.publish(&versions.newest);
@@ -103,21 +103,22 @@ impl Versions {
         // SAFETY: links of such lists live as long as their arena, which the caller guarantees.
         let behind = unsafe { behind.as_ref() };
         // SAFETY: as above; `newest` leads to an entry.
-        let entry = unsafe { Link::load(&behind.newest).entry() }.expect("a version is an entry");
+        let entry =
+            unsafe { NodeLink::load(&behind.newest).entry() }.expect("a version is an entry");
         (entry.seqno() > upto).then_some(behind)
     }
 }
 
 /// The result of a search for a version.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found<'a> {
+pub(super) struct FoundVersion<'a> {
     /// The newest version at or below the number, if there is one.
     pub(super) version: Option<EntryAt<'a>>,
     /// There may have been versions between the one found and the number, which were retired.
     pub(super) passed_cut: bool,
 }
 
-impl Found<'_> {
+impl FoundVersion<'_> {
     pub(super) const NOTHING: Self = Self { version: None, passed_cut: false };
 }
 
@@ -126,15 +127,15 @@ impl Found<'_> {
 /// # Safety
 /// `link` must be loaded from a place of one key in a tree whose memory outlives `'a`.
 #[inline(always)]
-pub(super) unsafe fn newest<'a>(link: Link) -> Option<EntryAt<'a>> {
+pub(super) unsafe fn newest<'a>(link: NodeLink) -> Option<EntryAt<'a>> {
     // SAFETY: the caller's guarantee is the same.
     match unsafe { link.target() } {
-        Target::Entry(entry) => Some(entry),
-        Target::Versions(versions) => {
+        LinkTarget::Entry(entry) => Some(entry),
+        LinkTarget::Versions(versions) => {
             // SAFETY: as above; `newest` leads to an entry.
-            unsafe { Link::load(&versions.newest).entry() }
+            unsafe { NodeLink::load(&versions.newest).entry() }
         }
-        Target::Empty | Target::Node(_) => None,
+        LinkTarget::Empty | LinkTarget::Node(_) => None,
     }
 }
 
@@ -143,33 +144,36 @@ pub(super) unsafe fn newest<'a>(link: Link) -> Option<EntryAt<'a>> {
 /// # Safety
 /// As for `newest`.
 #[inline(always)]
-pub(super) unsafe fn at_or_below<'a>(mut link: Link, upto: Seqno) -> Found<'a> {
+pub(super) unsafe fn at_or_below<'a>(mut link: NodeLink, upto: Seqno) -> FoundVersion<'a> {
     let mut passed_cut = false;
     loop {
         // SAFETY: the caller's guarantee is the same.
         match unsafe { link.target::<'a>() } {
-            Target::Entry(entry) => {
+            LinkTarget::Entry(entry) => {
                 if entry.seqno() <= upto {
-                    return Found { version: Some(entry), passed_cut };
+                    return FoundVersion { version: Some(entry), passed_cut };
                 }
-                return Found { version: None, passed_cut: passed_cut || link.is_cut_below() };
+                return FoundVersion {
+                    version: None,
+                    passed_cut: passed_cut || link.is_cut_below(),
+                };
             }
-            Target::Versions(versions) => {
-                let newest = Link::load(&versions.newest);
+            LinkTarget::Versions(versions) => {
+                let newest = NodeLink::load(&versions.newest);
                 // SAFETY: as above; `newest` leads to an entry.
                 let entry = unsafe { newest.entry() }.expect("a version leads to an entry");
                 if entry.seqno() <= upto {
-                    return Found { version: Some(entry), passed_cut };
+                    return FoundVersion { version: Some(entry), passed_cut };
                 }
                 // SAFETY: as above. In lists whose links lead far, nothing is ever cut.
                 if let Some(far) = unsafe { versions.far_above(upto) } {
-                    link = Link::to_versions(NonNull::from(far));
+                    link = NodeLink::to_versions(NonNull::from(far));
                     continue;
                 }
-                link = Link::load(&versions.older);
+                link = NodeLink::load(&versions.older);
                 passed_cut |= link.is_cut_before();
             }
-            Target::Empty | Target::Node(_) => return Found::NOTHING,
+            LinkTarget::Empty | LinkTarget::Node(_) => return FoundVersion::NOTHING,
         }
     }
 }

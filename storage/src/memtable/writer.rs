@@ -3,15 +3,15 @@
 //! Long because everything that changes a memtable is in one file, with its orders of stores.
 
 use super::arena::Arena;
-use super::node::{Link, Slot, Target};
-use super::reclaim::{Freed, Limbo, Overwritten, Reclaim, ReclaimStep, RetireList};
+use super::node::{LinkTarget, NodeLink, NodeSlot};
+use super::reclaim::{FreedMemory, Limbo, Overwritten, Reclaim, ReclaimStep, RetireList};
 use super::tree::{self, Met};
 use super::versions::{Versions, newest};
 use super::{Memtable, MemtableOptions};
 use crate::buffer::{Buffer, BufferOptions, ChunkSource, EntryAt};
 use crate::key::{Kind, Seqno};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
-use crate::points::Reach;
+use crate::points::Retirable;
 use crate::sync::atomic::Ordering;
 use std::collections::HashMap;
 use std::fmt;
@@ -249,7 +249,7 @@ impl MemtableWriter {
             return 0;
         }
         let reach = reclaim.points.reach();
-        if matches!(reach, Reach::Unknown) {
+        if matches!(reach, Retirable::Unknown) {
             return 0;
         }
         let (mut retired, mut held_left) = (0, HELD_PER_CALL);
@@ -285,15 +285,15 @@ impl MemtableWriter {
     /// Retires the older version below `overwritten`, unless a read point needs it
     /// (INVARIANT(points-before-death)). The key has one link less afterwards
     /// (INVARIANT(short-lists)).
-    fn retire(&mut self, overwritten: Overwritten, reach: &Reach) -> bool {
+    fn retire(&mut self, overwritten: Overwritten, reach: &Retirable) -> bool {
         let Self { table, buffer, limbo, .. } = self;
         let root = &table.root;
         // SAFETY: the link is in use as long as it is on the list, and the arena is ours.
         let versions = unsafe { overwritten.versions.as_ref() };
-        let newer_link = Link::load(&versions.newest);
+        let newer_link = NodeLink::load(&versions.newest);
         // SAFETY: loaded from a slot of this tree.
         let newer: EntryAt<'_> = unsafe { newer_link.entry() }.expect("a version is an entry");
-        let older_link = Link::load(&versions.older);
+        let older_link = NodeLink::load(&versions.older);
         // SAFETY: as above.
         let older: EntryAt<'_> = unsafe { newest(older_link) }.expect("there is an older version");
         if !reach.frees(|| older.seqno(), overwritten.seqno) {
@@ -307,26 +307,28 @@ impl MemtableWriter {
             // SAFETY: the key of an entry in this tree is in the tree.
             unsafe { tree::place_of(root, &key) }
         });
-        let held_by = Link::load(holder);
+        let held_by = NodeLink::load(holder);
         debug_assert!(
-            held_by.leads_where(Link::to_versions(overwritten.versions)),
+            held_by.leads_where(NodeLink::to_versions(overwritten.versions)),
             "a link in use hangs in its key's list"
         );
         // SAFETY: loaded from a slot of this tree.
         match unsafe { older_link.target::<'_>() } {
-            Target::Entry(_) => {
+            LinkTarget::Entry(_) => {
                 newer_link.cut_below().with_cut_before_of(held_by).publish(holder);
             }
             // Below the older version there are further ones, which are held. So its link becomes
             // the link of the newer version. The cut is marked first: a reader that finds the newer
             // version there must see the mark.
-            Target::Versions(next) => {
-                Link::load(&next.older).cut_before().publish(&next.older);
+            LinkTarget::Versions(next) => {
+                NodeLink::load(&next.older).cut_before().publish(&next.older);
                 newer_link.publish(&next.newest);
                 next.hang_below(versions.above());
                 older_link.with_cut_before_of(held_by).publish(holder);
             }
-            Target::Empty | Target::Node(_) => unreachable!("a version has a list of versions"),
+            LinkTarget::Empty | LinkTarget::Node(_) => {
+                unreachable!("a version has a list of versions")
+            }
         }
         limbo.add_versions(overwritten.versions);
         buffer.mark_dead(older);
@@ -361,8 +363,8 @@ impl MemtableWriter {
     }
 
     /// Makes freed memory available again. Returns whether there were whole chunks.
-    fn reuse(&mut self, freed: Freed) -> bool {
-        let Freed { chunks, mut versions } = freed;
+    fn reuse(&mut self, freed: FreedMemory) -> bool {
+        let FreedMemory { chunks, mut versions } = freed;
         // A reader of memory that was reclaimed too early will see this.
         #[cfg(test)]
         chunks.iter().for_each(crate::buffer::Chunk::poison);
@@ -421,7 +423,7 @@ impl MemtableWriter {
 /// The first entry of each pair must be in the tree below `root`, and the second must be its copy;
 /// the caller must be the only writer.
 unsafe fn relink<'a>(
-    root: &'a Slot,
+    root: &'a NodeSlot,
     moved: &[(EntryAt<'a>, EntryAt<'a>)],
     long_lists: &mut LongLists,
 ) {
@@ -450,7 +452,7 @@ unsafe fn relink<'a>(
 /// For each long list (many snapshots hold versions of one key), by its place: the link of the
 /// entry that was relinked last. Entries are moved in the order in which they were written, so the
 /// next one is above it.
-type LongLists = HashMap<NonNull<Slot>, NonNull<Versions>>;
+type LongLists = HashMap<NonNull<NodeSlot>, NonNull<Versions>>;
 
 /// A list of more links than this is remembered.
 const LONG_LIST: usize = 32;
@@ -461,7 +463,7 @@ const LONG_LIST: usize = 32;
 /// `slot` must be the place of `from`'s key, `from` must be in that key's list, and `to` must be
 /// its copy; the caller must be the only writer.
 unsafe fn relocate<'a>(
-    mut slot: &'a Slot,
+    mut slot: &'a NodeSlot,
     from: EntryAt<'a>,
     to: EntryAt<'a>,
     long_lists: &mut LongLists,
@@ -472,31 +474,33 @@ unsafe fn relocate<'a>(
         // SAFETY: nothing is retired while entries are relinked, so the link is in use.
         let versions = unsafe { at.as_ref() };
         // SAFETY: loaded from a slot of the tree.
-        if unsafe { Link::load(&versions.newest).entry() } == Some(from) {
+        if unsafe { NodeLink::load(&versions.newest).entry() } == Some(from) {
             long_lists.insert(place, at);
-            return Link::to_entry(to).publish(&versions.newest);
+            return NodeLink::to_entry(to).publish(&versions.newest);
         }
         known = versions.above();
     }
     let (mut depth, mut above) = (0, None);
     let (copy, at) = loop {
-        let link = Link::load(slot);
+        let link = NodeLink::load(slot);
         // SAFETY: loaded from a slot of the tree.
         match unsafe { link.target::<'a>() } {
-            Target::Entry(entry) => {
+            LinkTarget::Entry(entry) => {
                 assert!(entry == from, "a live entry hangs in its key's list");
-                break (Link::to_entry(to).with_cuts_of(link), slot);
+                break (NodeLink::to_entry(to).with_cuts_of(link), slot);
             }
-            Target::Versions(versions) => {
+            LinkTarget::Versions(versions) => {
                 above = Some(NonNull::from(versions));
                 // SAFETY: as above.
-                if unsafe { Link::load(&versions.newest).entry() } == Some(from) {
-                    break (Link::to_entry(to), &versions.newest);
+                if unsafe { NodeLink::load(&versions.newest).entry() } == Some(from) {
+                    break (NodeLink::to_entry(to), &versions.newest);
                 }
                 slot = &versions.older;
                 depth += 1;
             }
-            Target::Empty | Target::Node(_) => unreachable!("a live entry hangs in the tree"),
+            LinkTarget::Empty | LinkTarget::Node(_) => {
+                unreachable!("a live entry hangs in the tree")
+            }
         }
     };
     copy.publish(at);

@@ -15,7 +15,7 @@ use crate::version::{
     ChangeId, Place, RangeId, RangeVersion, Slice, SliceMeta, TableCache, Version, VersionEdit,
 };
 use crate::vfs::Vfs;
-use crate::wal::Entry;
+use crate::wal::LogItem;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -108,13 +108,13 @@ impl<'a> Replay<'a> {
     }
 
     /// Replays the next entry of the log.
-    pub(super) fn entry(&mut self, entry: Entry<'_>) -> Result<()> {
+    pub(super) fn entry(&mut self, entry: LogItem<'_>) -> Result<()> {
         match entry {
-            Entry::Batch { first, payload } => {
+            LogItem::Batch { first, payload } => {
                 self.pass_tables(first)?;
                 self.batch(first, payload)
             }
-            Entry::Change { id, seqno } => self.change(id, seqno),
+            LogItem::Change { id, seqno } => self.change(id, seqno),
         }
     }
 

@@ -13,7 +13,7 @@ use super::index::{IndexBuilder, separator};
 use super::options::{Compression, TableId, TableOptions};
 use super::properties::{self, TableMeta};
 use super::sketch::KeySketch;
-use super::trailer::{Seed, TRAILER_BYTES, end_block, put_block, put_section};
+use super::trailer::{ChecksumSeed, TRAILER_BYTES, end_block, put_block, put_section};
 use crate::codec::hash64;
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
@@ -33,7 +33,7 @@ pub struct TableBuilder {
     path: PathBuf,
     id: TableId,
     options: TableOptions,
-    seed: Seed,
+    seed: ChecksumSeed,
     block: BlockBuilder,
     /// The last finished block before compression.
     raw: Vec<u8>,
@@ -69,7 +69,7 @@ impl TableBuilder {
             file,
             path,
             id,
-            seed: Seed::new(&id.unique_id()),
+            seed: ChecksumSeed::new(&id.unique_id()),
             block: BlockBuilder::new(interval),
             raw: Vec::new(),
             index: IndexBuilder::new(),

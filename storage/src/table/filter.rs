@@ -11,7 +11,7 @@
 //! bit number i      (hash * SPREAD) >> (9 * i)  mod 512, for i in 0..probes
 //! ```
 
-use crate::codec::Reader;
+use crate::codec::Decoder;
 
 /// Bits in a line.
 const LINE_BITS: usize = 512;
@@ -94,7 +94,7 @@ impl Filter {
 
     /// Decodes a section's payload. The error says what is wrong with it.
     pub(super) fn decode(payload: &[u8]) -> Result<Self, &'static str> {
-        let mut reader = Reader::new(payload);
+        let mut reader = Decoder::new(payload);
         let mut header = || Some((reader.u64()?, reader.u64()?));
         let (probes, lines) = header().ok_or("filter is too short")?;
         let bytes = &payload[HEADER_BYTES..];

@@ -12,7 +12,7 @@
 
 use super::options::TableId;
 use super::trailer::FEATURES_KNOWN;
-use crate::codec::{Reader, crc};
+use crate::codec::{Decoder, crc};
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use std::path::Path;
@@ -81,7 +81,7 @@ impl Footer {
         if bytes[120..] != MAGIC {
             return corrupt("file does not end like a table (bad magic)".to_owned());
         }
-        let mut tail = Reader::new(&bytes[CRC_AT - 2..]);
+        let mut tail = Decoder::new(&bytes[CRC_AT - 2..]);
         let mut tail = || Some((tail.u16()?, tail.u32()?));
         let (version, stored) = tail().expect("the footer has 14 bytes there");
         let computed = crc(&bytes[..CRC_AT]);
@@ -127,7 +127,7 @@ impl Footer {
     }
 
     fn fields(bytes: &[u8]) -> Option<(Self, [u8; 16], u64)> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = Decoder::new(bytes);
         let mut handles = [Handle::default(); 3];
         for handle in &mut handles {
             *handle = Handle { offset: reader.u64()?, length: reader.u64()? };

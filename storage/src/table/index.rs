@@ -15,8 +15,8 @@
 //! Only separators whose head equals the wanted key's are compared byte by byte.
 
 use super::cache::BLOCKS_MAX;
-use super::trailer::Fault;
-use crate::codec::{Reader, put_varint};
+use super::trailer::Flaw;
+use crate::codec::{Decoder, put_varint};
 use crate::key::{common_prefix_len, head};
 use crate::limits::KEY_BYTES_MAX;
 
@@ -107,9 +107,9 @@ pub(super) struct Index {
 
 impl Index {
     /// Decodes a section's payload. The keys and values of the table have `raw_bytes` bytes.
-    pub(super) fn decode(payload: &[u8], raw_bytes: u64) -> Result<Self, Fault> {
-        let corrupt = |what: &str| Err(Fault::Corrupt(what.to_owned()));
-        let (blocks, bytes) = measure(payload).map_err(|what| Fault::Corrupt(what.to_owned()))?;
+    pub(super) fn decode(payload: &[u8], raw_bytes: u64) -> Result<Self, Flaw> {
+        let corrupt = |what: &str| Err(Flaw::Corrupt(what.to_owned()));
+        let (blocks, bytes) = measure(payload).map_err(|what| Flaw::Corrupt(what.to_owned()))?;
         // A separator is no longer than the key before it or after it, and each key is at most once
         // one and at most once the other.
         if bytes > raw_bytes.saturating_mul(2) || bytes > u64::from(u32::MAX) {
@@ -122,7 +122,7 @@ impl Index {
         let (mut last, mut offset) = (0..0, 0_u64);
         for record in records(payload) {
             let Record { shared, suffix, length } =
-                record.map_err(|what| Fault::Corrupt(what.to_owned()))?;
+                record.map_err(|what| Flaw::Corrupt(what.to_owned()))?;
             let start = separators.len();
             separators.extend_from_within(last.start..last.start + shared);
             separators.extend_from_slice(suffix);
@@ -253,7 +253,7 @@ struct Record<'a> {
 /// The records of a payload. Each is checked against the one before.
 fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static str>> {
     const CUT: &str = "index is cut short";
-    let mut reader = Reader::new(payload.get(8..).unwrap_or_default());
+    let mut reader = Decoder::new(payload.get(8..).unwrap_or_default());
     let mut last = 0;
     std::iter::from_fn(move || {
         if reader.is_empty() {
@@ -282,7 +282,7 @@ fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static s
 /// The number of blocks in a payload, and the total length of their separators. Checks every
 /// record, except for the order of the separators.
 fn measure(payload: &[u8]) -> Result<(usize, u64), &'static str> {
-    let blocks = Reader::new(payload).u64().ok_or("index is cut short")?;
+    let blocks = Decoder::new(payload).u64().ok_or("index is cut short")?;
     if blocks == 0 || blocks > BLOCKS_MAX as u64 {
         return Err("index has an impossible number of blocks");
     }
@@ -299,9 +299,9 @@ fn measure(payload: &[u8]) -> Result<(usize, u64), &'static str> {
 }
 
 /// An empty vector with room for `count` elements.
-fn reserved<T>(count: usize) -> Result<Vec<T>, Fault> {
+fn reserved<T>(count: usize) -> Result<Vec<T>, Flaw> {
     let mut vec = Vec::new();
-    vec.try_reserve_exact(count).map_err(|_| Fault::OutOfMemory)?;
+    vec.try_reserve_exact(count).map_err(|_| Flaw::OutOfMemory)?;
     Ok(vec)
 }
 

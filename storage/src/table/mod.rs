@@ -32,6 +32,7 @@ mod index;
 mod options;
 mod properties;
 mod reader;
+mod section;
 mod sketch;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@
 
 use super::options::{Compression, TableOptions};
 use super::sketch::KeySketch;
-use crate::codec::{Reader, put_length_prefixed, put_varint};
+use crate::codec::{Decoder, put_length_prefixed, put_varint};
 use crate::filename::FileNumber;
 use crate::key::Seqno;
 use crate::limits::KEY_BYTES_MAX;
@@ -109,7 +109,7 @@ pub(super) fn encode(meta: &TableMeta, data_blocks: u64, options: &TableOptions)
 /// `file_bytes` comes from the footer. The error says what is wrong.
 pub(super) fn decode(payload: &[u8], file_bytes: u64) -> Result<(TableMeta, u64), String> {
     let mut found: [Option<&[u8]>; READ_END as usize] = [None; _];
-    let mut reader = Reader::new(payload);
+    let mut reader = Decoder::new(payload);
     while !reader.is_empty() {
         let mut record = || Some((reader.varint()?, reader.length_prefixed()?));
         let (tag, bytes) = record().ok_or("properties are cut short")?;

@@ -1,6 +1,6 @@
 //! An open table: index and filter in memory, data blocks through the cache.
 
-use super::block::{Block, Bounds, Broken, Slot};
+use super::block::{Block, Bounds, Broken, EntrySlot};
 use super::cache::{BlockCache, BlockKey, CacheName};
 use super::cursor::{CursorOptions, TableCursor};
 use super::filter::Filter;
@@ -8,9 +8,9 @@ use super::footer::{FOOTER_BYTES, Footer, Handle};
 use super::index::Index;
 use super::options::TableId;
 use super::properties::{self, TableMeta};
+use super::section::{load_filter, read, read_into, read_section, refuse};
 use super::trailer::{
-    Fault, INFLATED_BYTES_MAX, Opened, Seed, check_bytes, check_trailer, open_section, unshared,
-    zeroed,
+    ChecksumSeed, INFLATED_BYTES_MAX, OpenedBlock, check_bytes, check_trailer, unshared, zeroed,
 };
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
@@ -50,7 +50,7 @@ pub struct Table {
     /// The table's name in the cache.
     name: CacheName,
     file: Arc<dyn File>,
-    seed: Seed,
+    seed: ChecksumSeed,
     path: PathBuf,
     meta: TableMeta,
     footer: Footer,
@@ -132,7 +132,7 @@ impl Table {
             let what = format!("file is table {} of another database or place", id.number);
             return Err(Error::corrupt(&path, footer_at, what));
         }
-        let seed = Seed::new(&id.unique_id());
+        let seed = ChecksumSeed::new(&id.unique_id());
 
         let payload = read_section(&*file, &path, seed, footer.properties)?;
         let (mut meta, data_blocks) = properties::decode(&payload, file_bytes)
@@ -288,7 +288,7 @@ impl Table {
         key_hash: u64,
         tier: ReadTier,
     ) -> Result<Option<(Kind, u64)>> {
-        let length = |slot: &Slot| (slot.end - slot.value) as u64;
+        let length = |slot: &EntrySlot| (slot.end - slot.value) as u64;
         self.look_up(key, key_hash, tier, |_, _, slot| (slot.kind, length(&slot)))
     }
 
@@ -298,7 +298,7 @@ impl Table {
         key: &[u8],
         key_hash: u64,
         tier: ReadTier,
-        make: impl FnOnce(&Block, u32, Slot) -> T,
+        make: impl FnOnce(&Block, u32, EntrySlot) -> T,
     ) -> Result<Option<T>> {
         if !self.filter.may_contain(key_hash) {
             return Ok(None);
@@ -402,8 +402,8 @@ impl Table {
     pub(super) fn open_block(&self, i: usize, buffer: Arc<[u8]>, at: usize) -> Result<Block> {
         let (offset, length) = self.index.place(i);
         let block = match check_trailer(&buffer[at..at + length], self.seed, offset) {
-            Ok(Opened::Raw(length)) => Block::parse(buffer, at..at + length),
-            Ok(Opened::Inflated(raw)) => {
+            Ok(OpenedBlock::Raw(length)) => Block::parse(buffer, at..at + length),
+            Ok(OpenedBlock::Inflated(raw)) => {
                 let length = raw.len();
                 Block::parse(raw, 0..length)
             }
@@ -448,52 +448,5 @@ impl Drop for Table {
     fn drop(&mut self) {
         let (index, filter) = (self.index.memory_bytes(), self.filter.memory_bytes());
         self.cache.table_closed(index as u64, filter as u64);
-    }
-}
-
-fn load_filter(file: &dyn File, path: &Path, seed: Seed, handle: Handle) -> Result<Filter> {
-    if handle.length == 0 {
-        return Ok(Filter::everything());
-    }
-    let payload = read_section(file, path, seed, handle)?;
-    Filter::decode(&payload).map_err(|what| Error::corrupt(path, handle.offset, what))
-}
-
-/// Reads and opens a section. Its length was checked against the file's.
-fn read_section(file: &dyn File, path: &Path, seed: Seed, handle: Handle) -> Result<Vec<u8>> {
-    let stored = read(file, path, handle.offset, handle.length as usize)?;
-    open_section(&stored, seed, handle.offset).map_err(|(at, fault)| refuse(path, at, fault))
-}
-
-fn read(file: &dyn File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(length).map_err(|_| refuse(path, offset, Fault::OutOfMemory))?;
-    buffer.resize(length, 0);
-    read_into(file, path, offset, &mut buffer)?;
-    Ok(buffer)
-}
-
-fn read_into(file: &dyn File, path: &Path, offset: u64, buffer: &mut [u8]) -> Result<()> {
-    let read = file
-        .read_at(buffer, offset)
-        .map_err(|source| Error::io_at("read", path, offset, source))?;
-    if read != buffer.len() {
-        let what = format!("file ends after {read} of {} bytes", buffer.len());
-        return Err(Error::corrupt(path, offset, what));
-    }
-    Ok(())
-}
-
-#[cold]
-pub(super) fn refuse(path: &Path, offset: u64, fault: Fault) -> Error {
-    match fault {
-        Fault::Corrupt(what) => Error::corrupt(path, offset, what),
-        Fault::Unsupported(what) => {
-            let what = format!("{what} (at offset {offset})");
-            Error::Unsupported { path: path.to_owned(), what }
-        }
-        Fault::OutOfMemory => {
-            Error::io_at("read", path, offset, io::Error::from(io::ErrorKind::OutOfMemory))
-        }
     }
 }

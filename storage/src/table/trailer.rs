@@ -13,7 +13,7 @@
 //! `PIECE_BYTES`. Each piece is stored uncompressed, with its own trailer.
 
 use super::options::Compression;
-use crate::codec::{Reader, crc_seeded};
+use crate::codec::{Decoder, crc_seeded};
 use std::sync::Arc;
 
 /// Bytes of a trailer.
@@ -38,9 +38,9 @@ pub(super) const FEATURES_KNOWN: u64 =
 
 /// The part of the checksums' seed that depends on the file only.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seed(u32);
+pub(super) struct ChecksumSeed(u32);
 
-impl Seed {
+impl ChecksumSeed {
     /// The seed of the file with this id.
     pub(super) fn new(unique_id: &[u8; 16]) -> Self {
         Self(crc_seeded(0, unique_id))
@@ -54,7 +54,7 @@ impl Seed {
 
 /// Why a stored block cannot be used.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum Flaw {
     /// The bytes are wrong.
     Corrupt(String),
     /// The bytes are valid, but this build lacks the codec.
@@ -65,7 +65,7 @@ pub(super) enum Fault {
 
 /// The payload of a block.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub(super) enum OpenedBlock {
     /// It was stored uncompressed: the first so many bytes of the block.
     Raw(usize),
     /// It was compressed. This is the result of decompressing it.
@@ -78,7 +78,7 @@ pub(super) fn put_block(
     out: &mut Vec<u8>,
     raw: &[u8],
     compression: Compression,
-    seed: Seed,
+    seed: ChecksumSeed,
     offset: u64,
 ) -> u64 {
     let start = out.len();
@@ -97,11 +97,18 @@ pub(super) fn put_block(
 
 /// Appends the trailer of an uncompressed block, which `out` has from `start` on. The block begins
 /// at `offset` of the file.
-pub(super) fn end_block(out: &mut Vec<u8>, start: usize, seed: Seed, offset: u64) {
+pub(super) fn end_block(out: &mut Vec<u8>, start: usize, seed: ChecksumSeed, offset: u64) {
     put_trailer(out, start, RAW, out.len() - start, seed, offset);
 }
 
-fn put_trailer(out: &mut Vec<u8>, start: usize, codec: u8, raw: usize, seed: Seed, offset: u64) {
+fn put_trailer(
+    out: &mut Vec<u8>,
+    start: usize,
+    codec: u8,
+    raw: usize,
+    seed: ChecksumSeed,
+    offset: u64,
+) {
     out.push(codec);
     let raw_len = u32::try_from(raw).expect("limits keep an entry below 4 GiB");
     out.extend_from_slice(&raw_len.to_le_bytes());
@@ -142,31 +149,39 @@ fn compress(out: &mut Vec<u8>, raw: &[u8], compression: Compression) -> u8 {
 
 /// Checks the checksum of `stored`, which was read at `offset`. Returns the payload, and the bytes
 /// of codec and raw length.
-pub(super) fn check_bytes(stored: &[u8], seed: Seed, offset: u64) -> Result<(&[u8], &[u8]), Fault> {
+pub(super) fn check_bytes(
+    stored: &[u8],
+    seed: ChecksumSeed,
+    offset: u64,
+) -> Result<(&[u8], &[u8]), Flaw> {
     let Some(payload_len) = stored.len().checked_sub(TRAILER_BYTES) else {
         let what = format!("block of {} bytes is too short", stored.len());
-        return Err(Fault::Corrupt(what));
+        return Err(Flaw::Corrupt(what));
     };
     let (covered, crc) = stored.split_at(payload_len + 5);
     let computed = crc_seeded(seed.at(offset), covered);
-    let crc = Reader::new(crc).u32().expect("the trailer has four bytes behind the fields");
+    let crc = Decoder::new(crc).u32().expect("the trailer has four bytes behind the fields");
     if computed != crc {
         let what = format!("block checksum is {computed:#010x}, expected {crc:#010x}");
-        return Err(Fault::Corrupt(what));
+        return Err(Flaw::Corrupt(what));
     }
     Ok(covered.split_at(payload_len))
 }
 
 /// Checks the trailer of `stored`, which was read at `offset`, and decompresses the payload if
 /// needed.
-pub(super) fn check_trailer(stored: &[u8], seed: Seed, offset: u64) -> Result<Opened, Fault> {
-    let corrupt = |what: String| Err(Fault::Corrupt(what));
+pub(super) fn check_trailer(
+    stored: &[u8],
+    seed: ChecksumSeed,
+    offset: u64,
+) -> Result<OpenedBlock, Flaw> {
+    let corrupt = |what: String| Err(Flaw::Corrupt(what));
     let (payload, fields) = check_bytes(stored, seed, offset)?;
     let payload_len = payload.len();
     let codec = fields[0];
-    let raw_len = Reader::new(&fields[1..]).u32().expect("four bytes are left") as usize;
+    let raw_len = Decoder::new(&fields[1..]).u32().expect("four bytes are left") as usize;
     match codec {
-        RAW if raw_len == payload_len => Ok(Opened::Raw(payload_len)),
+        RAW if raw_len == payload_len => Ok(OpenedBlock::Raw(payload_len)),
         RAW => corrupt(format!("block has {payload_len} bytes, expected {raw_len}")),
         LZ4 | ZSTD if raw_len > INFLATED_BYTES_MAX => {
             corrupt(format!("compressed block claims {raw_len} bytes"))
@@ -174,7 +189,7 @@ pub(super) fn check_trailer(stored: &[u8], seed: Seed, offset: u64) -> Result<Op
         LZ4 => {
             let mut raw = zeroed(raw_len);
             match lz4_flex::block::decompress_into(payload, unshared(&mut raw)) {
-                Ok(length) if length == raw_len => Ok(Opened::Inflated(raw)),
+                Ok(length) if length == raw_len => Ok(OpenedBlock::Inflated(raw)),
                 Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
                 Err(error) => corrupt(format!("block does not inflate: {error}")),
             }
@@ -183,14 +198,14 @@ pub(super) fn check_trailer(stored: &[u8], seed: Seed, offset: u64) -> Result<Op
         ZSTD => {
             let mut raw = zeroed(raw_len);
             match zstd::bulk::decompress_to_buffer(payload, unshared(&mut raw)) {
-                Ok(length) if length == raw_len => Ok(Opened::Inflated(raw)),
+                Ok(length) if length == raw_len => Ok(OpenedBlock::Inflated(raw)),
                 Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
                 Err(error) => corrupt(format!("block does not inflate: {error}")),
             }
         }
         #[cfg(not(feature = "zstd"))]
-        ZSTD => Err(Fault::Unsupported("block is zstd, but the feature zstd is off in this build")),
-        _ => Err(Fault::Unsupported("block has a codec that this build does not know")),
+        ZSTD => Err(Flaw::Unsupported("block is zstd, but the feature zstd is off in this build")),
+        _ => Err(Flaw::Unsupported("block has a codec that this build does not know")),
     }
 }
 
@@ -205,7 +220,7 @@ pub(super) fn unshared(buffer: &mut Arc<[u8]>) -> &mut [u8] {
 }
 
 /// Appends the pieces of a section that begins at `offset` of the file.
-pub(super) fn put_section(out: &mut Vec<u8>, payload: &[u8], seed: Seed, offset: u64) {
+pub(super) fn put_section(out: &mut Vec<u8>, payload: &[u8], seed: ChecksumSeed, offset: u64) {
     assert!(!payload.is_empty(), "a section has at least its header");
     let start = out.len();
     for piece in payload.chunks(PIECE_BYTES) {
@@ -218,16 +233,16 @@ pub(super) fn put_section(out: &mut Vec<u8>, payload: &[u8], seed: Seed, offset:
 /// its piece.
 pub(super) fn open_section(
     stored: &[u8],
-    seed: Seed,
+    seed: ChecksumSeed,
     offset: u64,
-) -> Result<Vec<u8>, (u64, Fault)> {
+) -> Result<Vec<u8>, (u64, Flaw)> {
     let mut payload = Vec::with_capacity(stored.len());
     let mut at = offset;
     for piece in stored.chunks(PIECE_BYTES + TRAILER_BYTES) {
         match check_trailer(piece, seed, at) {
-            Ok(Opened::Raw(length)) => payload.extend_from_slice(&piece[..length]),
-            Ok(Opened::Inflated(_)) => {
-                return Err((at, Fault::Corrupt("section piece is compressed".to_owned())));
+            Ok(OpenedBlock::Raw(length)) => payload.extend_from_slice(&piece[..length]),
+            Ok(OpenedBlock::Inflated(_)) => {
+                return Err((at, Flaw::Corrupt("section piece is compressed".to_owned())));
             }
             Err(fault) => return Err((at, fault)),
         }
@@ -240,10 +255,10 @@ pub(super) fn open_section(
 mod tests {
     use super::*;
 
-    fn open(stored: &[u8], seed: Seed, offset: u64) -> Option<Vec<u8>> {
+    fn open(stored: &[u8], seed: ChecksumSeed, offset: u64) -> Option<Vec<u8>> {
         match check_trailer(stored, seed, offset) {
-            Ok(Opened::Raw(length)) => Some(stored[..length].to_vec()),
-            Ok(Opened::Inflated(raw)) => Some(raw.to_vec()),
+            Ok(OpenedBlock::Raw(length)) => Some(stored[..length].to_vec()),
+            Ok(OpenedBlock::Inflated(raw)) => Some(raw.to_vec()),
             Err(_) => None,
         }
     }
@@ -259,7 +274,7 @@ mod tests {
 
     #[test]
     fn blocks_open_only_in_their_place() {
-        let (here, elsewhere) = (Seed::new(&[1; 16]), Seed::new(&[2; 16]));
+        let (here, elsewhere) = (ChecksumSeed::new(&[1; 16]), ChecksumSeed::new(&[2; 16]));
         for compression in compressions() {
             for raw in [vec![7; 4000], (0..=255).collect::<Vec<u8>>(), vec![]] {
                 let mut stored = b"before".to_vec();
@@ -274,7 +289,7 @@ mod tests {
 
     #[test]
     fn any_changed_bit_is_noticed() {
-        let seed = Seed::new(&[1; 16]);
+        let seed = ChecksumSeed::new(&[1; 16]);
         for compression in compressions() {
             let mut stored = Vec::new();
             put_block(&mut stored, &b"abcabcab".repeat(40), compression, seed, 0);
@@ -291,7 +306,7 @@ mod tests {
 
     #[test]
     fn only_blocks_that_shrink_by_an_eighth_are_compressed() {
-        let seed = Seed::new(&[1; 16]);
+        let seed = ChecksumSeed::new(&[1; 16]);
         let mut noise = Vec::new();
         for i in 0..500_u64 {
             noise.extend(crate::codec::hash64(&i.to_le_bytes()).to_le_bytes());
@@ -308,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_lying_raw_length_allocates_nothing_and_is_refused() {
-        let seed = Seed::new(&[1; 16]);
+        let seed = ChecksumSeed::new(&[1; 16]);
         for (codec, raw_len) in [(RAW, 5_u32), (LZ4, u32::MAX), (LZ4, 5), (ZSTD, u32::MAX), (9, 4)]
         {
             let mut stored = vec![1, 2, 3, 4, codec];
@@ -321,7 +336,7 @@ mod tests {
 
     #[test]
     fn sections_of_any_length_survive_a_round_trip() {
-        let seed = Seed::new(&[1; 16]);
+        let seed = ChecksumSeed::new(&[1; 16]);
         for length in [1, 100, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES] {
             let payload = vec![3; length];
             let mut stored = Vec::new();

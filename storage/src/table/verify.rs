@@ -3,7 +3,8 @@
 use super::block::BlockCursor;
 use super::index::Index;
 use super::properties;
-use super::reader::{Table, refuse};
+use super::reader::Table;
+use super::section::refuse;
 use super::sketch::KeySketch;
 use crate::codec::hash64;
 use crate::error::{Error, Result};

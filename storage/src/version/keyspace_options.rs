@@ -5,7 +5,7 @@
 //!            tags ascend; an absent tag means: as the database
 //! ```
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Decoder, put_varint};
 use crate::compact::CompactionOptions;
 use crate::table::{Compression, TableOptions};
 use std::borrow::Cow;
@@ -112,7 +112,7 @@ impl KeyspaceOptions {
 
     /// Reads what `encode` wrote, up to the end. `None` if there is a tag that this build does not
     /// know, or a value outside its limits.
-    pub(super) fn decode(field: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn decode(field: &mut Decoder<'_>) -> Option<Self> {
         let (mut options, mut last) = (Self::default(), 0);
         while !field.is_empty() {
             let (tag, value) = (field.varint()?, field.varint()?);
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(bytes(&KeyspaceOptions::default()), []);
         for options in [all(), KeyspaceOptions { shards: None, compression: None, ..all() }] {
             let bytes = bytes(&options);
-            assert_eq!(KeyspaceOptions::decode(&mut Reader::new(&bytes)), Some(options));
+            assert_eq!(KeyspaceOptions::decode(&mut Decoder::new(&bytes)), Some(options));
         }
     }
 
@@ -211,12 +211,12 @@ mod tests {
     fn c7_what_nothing_can_have_is_refused() {
         let good = bytes(&all());
         for length in 1..good.len() {
-            let cut = KeyspaceOptions::decode(&mut Reader::new(&good[..length]));
+            let cut = KeyspaceOptions::decode(&mut Decoder::new(&good[..length]));
             assert!(cut.is_none_or(|options| options != all()), "{length}");
         }
         for bad in [&[3, 0][..], &[3, 65], &[1, 2], &[10, 1], &[0, 1], &[3, 1, 2, 1], &[3, 1, 3, 1]]
         {
-            assert_eq!(KeyspaceOptions::decode(&mut Reader::new(bad)), None, "{bad:?}");
+            assert_eq!(KeyspaceOptions::decode(&mut Decoder::new(bad)), None, "{bad:?}");
         }
         let message = KeyspaceOptions { level_ratio: Some(1), ..all() }.check().unwrap_err();
         assert_eq!(message, "level_ratio is 1; it must be 2..=1000");

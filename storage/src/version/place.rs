@@ -1,6 +1,6 @@
 //! Where a run lies in the tree of its range.
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Decoder, put_varint};
 use crate::limits::{LEVELS_MAX, SHARDS_MAX};
 use std::cmp::Ordering;
 use std::fmt;
@@ -65,7 +65,7 @@ impl Place {
     }
 
     /// Reads what `put` wrote; `None` if no range can have such a place.
-    pub(super) fn read(from: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(from: &mut Decoder<'_>) -> Option<Self> {
         let number = from.varint()?;
         let level = u8::try_from(number.div_ceil(2)).ok()?;
         if usize::from(level) > LEVELS_MAX {
@@ -122,7 +122,7 @@ mod tests {
         for place in places {
             let mut bytes = Vec::new();
             place.put(&mut bytes);
-            let mut reader = Reader::new(&bytes);
+            let mut reader = Decoder::new(&bytes);
             assert_eq!((Place::read(&mut reader), reader.is_empty()), (Some(place), true));
         }
     }
@@ -132,7 +132,7 @@ mod tests {
         let deep = [2 * LEVELS_MAX as u8 + 2];
         let wide = [1, 0x80, 0x80, 0x04];
         for bytes in [&deep[..], &[2 * LEVELS_MAX as u8 + 1, 0], &wide, &[1], &[]] {
-            assert_eq!(Place::read(&mut Reader::new(bytes)), None, "{bytes:?}");
+            assert_eq!(Place::read(&mut Decoder::new(bytes)), None, "{bytes:?}");
         }
     }
 }

@@ -117,14 +117,14 @@ mod tests {
     use crate::compact::TableSink;
     use crate::error::Error;
     use crate::filename::FileNumber;
-    use crate::iter::model::{Entry, VecCursor, walk_alike};
+    use crate::iter::model::{ModelEntry, VecCursor, walk_alike};
     use crate::table::{BlockCache, CursorOptions, TableOptions};
     use crate::vfs::{MemVfs, Vfs};
     use proptest::prelude::*;
     use std::path::Path;
 
-    fn entry(key: u8) -> Entry {
-        Entry {
+    fn entry(key: u8) -> ModelEntry {
+        ModelEntry {
             key: vec![key],
             seqno: Seqno(u64::from(key) + 1),
             kind: Kind::Put,
@@ -186,7 +186,7 @@ mod tests {
             let inside = &keys[a.min(b)..=a.max(b)];
             let slice = part(&table(&keys), inside[0], inside[inside.len() - 1], seqno);
             let entries = inside.iter().copied().map(entry);
-            let entries = entries.map(|e| Entry { seqno: seqno.unwrap_or(e.seqno), ..e });
+            let entries = entries.map(|e| ModelEntry { seqno: seqno.unwrap_or(e.seqno), ..e });
             let mut oracle = VecCursor::new(entries.collect());
             let mut cursor = slice.cursor(CursorOptions::default()).unwrap();
             walk_alike(&mut cursor, &mut oracle, moves, shown, |is, should| assert_eq!(is, should));

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::{File, LockError, LockGuard, Mapping, NotAFile, Vfs};
+use super::{File, FileLock, LockError, Mapping, NotAFile, Vfs};
 
 /// How much of a lock file is read: a 32-bit process id and a newline fit.
 const LOCK_TEXT_BYTES_MAX: usize = 16;
@@ -110,7 +110,7 @@ impl Vfs for DiskVfs {
         OsFile::open(dir)?.sync_all()
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
         let mut how = options(true);
         let file = open_regular(how.create(true).truncate(false), path).map_err(LockError::Io)?;
         match file.try_lock() {
@@ -135,7 +135,7 @@ impl Vfs for DiskVfs {
         Ok(Box::new(guard))
     }
 
-    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
         let file = open_regular(&options(false), path).map_err(LockError::Io)?;
         match file.try_lock_shared() {
             Ok(()) => Ok(Box::new(DiskLock { file })),
@@ -216,7 +216,7 @@ struct DiskLock {
     file: OsFile,
 }
 
-impl LockGuard for DiskLock {}
+impl FileLock for DiskLock {}
 
 impl Drop for DiskLock {
     fn drop(&mut self) {

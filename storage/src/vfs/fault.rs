@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chance::Chance;
-use super::{DiskOperation, File, LockError, LockGuard, Mapping, MemVfs, OperationKind, Vfs};
+use super::{DiskOperation, File, FileLock, LockError, Mapping, MemVfs, OperationKind, Vfs};
 
 /// I/O error of the device (Linux number).
 pub const EIO: i32 = 5;
@@ -372,12 +372,12 @@ impl Vfs for FaultVfs {
         self.inner.sync_dir(dir)
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
         self.control.check(OperationKind::Lock, path).map_err(LockError::Io)?;
         self.inner.lock(path)
     }
 
-    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
         self.control.check(OperationKind::Lock, path).map_err(LockError::Io)?;
         self.inner.lock_shared(path)
     }

@@ -29,8 +29,8 @@ pub use crash::CrashKind;
 pub use namespace::{FailedSync, SpaceUse};
 
 use self::content::PAGE_BYTES;
-use self::namespace::{Disk, Entry, Locked, normal};
-use super::{DiskOperation, File, LockError, LockGuard, Mapping, OperationKind, Vfs};
+use self::namespace::{DirEntry, Disk, Locked, normal};
+use super::{DiskOperation, File, FileLock, LockError, Mapping, OperationKind, Vfs};
 
 /// `EBADF`: the error of writing through a handle that was opened for reading.
 const BAD_DESCRIPTOR: i32 = 9;
@@ -327,7 +327,7 @@ impl Vfs for MemVfs {
         self.begin(OperationKind::Inspect, &dir, 0, 0)?;
         let disk = self.disk();
         let entries = disk.dir(&dir)?.current.iter();
-        Ok(entries.filter(|(_, e)| **e != Entry::Dir).map(|(name, _)| name.clone()).collect())
+        Ok(entries.filter(|(_, e)| **e != DirEntry::Dir).map(|(name, _)| name.clone()).collect())
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -343,7 +343,7 @@ impl Vfs for MemVfs {
         self.disk().sync_dir(&dir)
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
         let path = normal(path);
         self.begin(OperationKind::Lock, &path, 0, 0).map_err(LockError::Io)?;
         let mut disk = self.disk();
@@ -365,7 +365,7 @@ impl Vfs for MemVfs {
         Ok(Box::new(MemLock { handle: self.handle(&mut disk, id, path) }))
     }
 
-    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
         let path = normal(path);
         // As for an open: nothing changes.
         self.begin(OperationKind::Open, &path, 0, 0).map_err(LockError::Io)?;
@@ -420,7 +420,7 @@ struct MemLock {
     handle: Handle,
 }
 
-impl LockGuard for MemLock {}
+impl FileLock for MemLock {}
 
 impl Drop for MemLock {
     fn drop(&mut self) {

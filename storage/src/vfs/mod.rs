@@ -64,10 +64,10 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     /// Takes the exclusive lock on `path`, creating the file, and writes this process's id into it.
     /// Does not wait: returns `LockError::Held` if anybody holds the lock, shared or exclusive,
     /// including this process. Dropping the guard releases the lock.
-    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
+    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError>;
     /// Takes a shared lock on `path`, which must exist. There can be any number of shared locks, or
     /// one exclusive lock. Changes nothing on the disk, and does not wait.
-    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError>;
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError>;
     /// Why users other than this one can change files in `dir`, as a phrase for "the directory
     /// ..."; `None` if they cannot.
     fn open_to_others(&self, _dir: &Path) -> io::Result<Option<String>> {
@@ -155,7 +155,7 @@ pub trait Mapping: Send + Sync + Debug {
 }
 
 /// Holds a lock until it is dropped.
-pub trait LockGuard: Send + Sync + Debug {}
+pub trait FileLock: Send + Sync + Debug {}
 
 /// Why a lock could not be taken.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 //! Existing files cannot be written to, and no part of an open does that. Syncs do nothing.
 
 use super::mem::MemVfs;
-use super::{File, LockError, LockGuard, Vfs};
+use super::{File, FileLock, LockError, Vfs};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -132,11 +132,11 @@ impl Vfs for OverlayVfs {
         Ok(())
     }
 
-    fn lock(&self, _: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock(&self, _: &Path) -> Result<Box<dyn FileLock>, LockError> {
         Err(LockError::Io(ErrorKind::ReadOnlyFilesystem.into()))
     }
 
-    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
         self.below.lock_shared(path)
     }
 

@@ -10,7 +10,7 @@
 //!
 //! It does not refuse, lose or reorder anything (see `fault`, `mem`).
 
-use super::{File, LockError, LockGuard, Mapping, Vfs};
+use super::{File, FileLock, LockError, Mapping, Vfs};
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
@@ -169,11 +169,11 @@ impl Vfs for ThrottledVfs {
         self.inner.sync_dir(dir)
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
         self.inner.lock(path)
     }
 
-    fn lock_shared(&self, path: &Path) -> Result<Box<dyn LockGuard>, LockError> {
+    fn lock_shared(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
         self.inner.lock_shared(path)
     }
 

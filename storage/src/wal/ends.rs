@@ -10,7 +10,7 @@
 //! log whose last file is missing shows that by itself.
 
 use super::{Link, Predecessor};
-use crate::codec::Reader;
+use crate::codec::Decoder;
 use crate::filename::FileNumber;
 use crate::key::Seqno;
 
@@ -36,7 +36,7 @@ pub(super) fn decode_begin(payload: &[u8], number: FileNumber) -> Option<Predece
     if payload.is_empty() {
         return Some(Predecessor::Barrier);
     }
-    let mut reader = Reader::new(payload);
+    let mut reader = Decoder::new(payload);
     let link = Link {
         number: FileNumber(reader.u64()?),
         final_length: reader.u64()?,

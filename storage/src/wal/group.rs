@@ -26,7 +26,7 @@ pub(super) struct StagedBytes {
 
 /// A segment to sync.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct SyncTarget {
     pub(super) segment: Arc<SegmentFile>,
     /// A sync makes durable what is before `upto`. Earlier groups covered what is before `from`.
     pub(super) from: u64,
@@ -41,7 +41,7 @@ pub struct SyncGroup {
     pub(super) id: u64,
     pub(super) runs: Vec<StagedBytes>,
     /// Oldest segment first.
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<SyncTarget>,
     pub(super) sealed: Vec<SealedSegment>,
     pub(super) upto: Seqno,
 }
@@ -98,7 +98,7 @@ impl fmt::Debug for SyncGroup {
 pub struct Unsynced {
     pub(super) groups: Range<u64>,
     /// Oldest segment first. All but the last one are sealed; the last one may be.
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<SyncTarget>,
     sealed: Vec<SealedSegment>,
     upto: Seqno,
 }

@@ -18,7 +18,7 @@
 //! format.
 
 use super::LogIdentity;
-use crate::codec::{Reader, crc};
+use crate::codec::{Decoder, crc};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::vfs::Vfs;
@@ -129,7 +129,7 @@ pub fn claimed_id(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber) -> Option<
 
 /// Returns the feature bits and the header.
 fn read(body: &[u8]) -> Option<(u64, u64, SegmentHeader)> {
-    let mut reader = Reader::new(body);
+    let mut reader = Decoder::new(body);
     reader.take(16)?;
     let (incompat, ro_compat, _compat) = (reader.u64()?, reader.u64()?, reader.u64()?);
     let identity = LogIdentity { db_id: *reader.take(16)?.first_chunk()? };

@@ -52,7 +52,7 @@ use std::path::PathBuf;
 
 pub use group::{SyncGroup, Unsynced};
 pub use header::claimed_id;
-pub use reader::{Entry, ReplayReport, TailReason, replay};
+pub use reader::{LogItem, ReplayReport, TailReason, replay};
 pub use record::CHANGE_BYTES;
 pub use spare::{Spare, allocate_spare, discard, prepare_spare, recycle, remove};
 pub use survey::survey;

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 /// A record of the log that takes sequence numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry<'a> {
+pub enum LogItem<'a> {
     /// A batch.
     Batch {
         /// The sequence number of its first operation; the others follow.
@@ -98,14 +98,14 @@ pub fn replay(
     identity: &LogIdentity,
     known: &KnownLog,
     segments: &[FileNumber],
-    each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    each: &mut dyn FnMut(LogItem<'_>) -> Result<()>,
 ) -> Result<ReplayReport> {
     assert!(segments.is_sorted_by(|a, b| a < b), "segments are listed once each, ascending");
     let mut files = Vec::new();
     for &number in segments.iter().filter(|&&number| number >= known.floor) {
         files.push(Segment::open(vfs, dir, identity, number)?);
     }
-    let log = Log { dir, known, files, unreadable: Vec::new() };
+    let log = LogFiles { dir, known, files, unreadable: Vec::new() };
     log.check_present()?;
     let report = log.replay(each)?;
     log.check_close(&report)?;
@@ -128,7 +128,7 @@ impl ReplayReport {
 }
 
 /// All segments at or above the floor.
-pub(super) struct Log<'a> {
+pub(super) struct LogFiles<'a> {
     pub(super) dir: &'a Path,
     pub(super) known: &'a KnownLog,
     pub(super) files: Vec<Segment>,
@@ -136,7 +136,7 @@ pub(super) struct Log<'a> {
     pub(super) unreadable: Vec<FileNumber>,
 }
 
-impl Log<'_> {
+impl LogFiles<'_> {
     /// INVARIANT(no-log-file-missing): the newest segment that the manifest names must exist.
     pub(super) fn check_present(&self) -> Result<()> {
         self.known.newest.map_or(Ok(()), |newest| self.present(newest))
@@ -144,7 +144,7 @@ impl Log<'_> {
 
     pub(super) fn replay(
         &self,
-        each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+        each: &mut dyn FnMut(LogItem<'_>) -> Result<()>,
     ) -> Result<ReplayReport> {
         let mut report = ReplayReport::empty();
         let Some(mut at) = self.first()? else {

@@ -11,7 +11,7 @@
 
 use super::LogIdentity;
 use crate::change::ChangeId;
-use crate::codec::{Reader, crc, crc_seeded};
+use crate::codec::{Decoder, crc, crc_seeded};
 use crate::filename::FileNumber;
 use crate::key::Seqno;
 
@@ -57,12 +57,12 @@ pub(super) struct RecordHeader {
 
 /// The part of every checksum that is the same in a whole segment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seed {
+pub(super) struct RecordSeed {
     base: u32,
     number_lo: u16,
 }
 
-impl Seed {
+impl RecordSeed {
     pub(super) fn new(identity: &LogIdentity, number: FileNumber) -> Self {
         let base = crc_seeded(crc(&identity.db_id), &number.0.to_le_bytes());
         Self { base, number_lo: number.0 as u16 }
@@ -87,7 +87,7 @@ pub(super) const fn record_bytes(payload_len: usize) -> u64 {
 /// Encodes a header for `offset`. Also returns the record's checksum, for the digest.
 #[inline]
 pub(super) fn encode(
-    seed: Seed,
+    seed: RecordSeed,
     offset: u64,
     header: &RecordHeader,
     payload_crc: u32,
@@ -106,7 +106,12 @@ pub(super) fn encode(
 
 /// The checksum of the record at `offset` whose header is `bytes`.
 #[inline]
-fn checksum(seed: Seed, offset: u64, bytes: &[u8; RECORD_HEADER_BYTES], payload_crc: u32) -> u32 {
+fn checksum(
+    seed: RecordSeed,
+    offset: u64,
+    bytes: &[u8; RECORD_HEADER_BYTES],
+    payload_crc: u32,
+) -> u32 {
     let mut covered = [0_u8; RECORD_HEADER_BYTES];
     covered[..4].copy_from_slice(&payload_crc.to_le_bytes());
     covered[4..].copy_from_slice(&bytes[4..]);
@@ -116,8 +121,8 @@ fn checksum(seed: Seed, offset: u64, bytes: &[u8; RECORD_HEADER_BYTES], payload_
 /// Decodes a header that may belong to this segment: it has the segment's number and is not zero
 /// fill. The caller must still `verify` it.
 #[inline]
-pub(super) fn decode(seed: Seed, bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<RecordHeader> {
-    let mut reader = Reader::new(&bytes[4..]);
+pub(super) fn decode(seed: RecordSeed, bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<RecordHeader> {
+    let mut reader = Decoder::new(&bytes[4..]);
     let len = reader.u32()?;
     let synced_to = u64::from(reader.u32()?) * ALIGN;
     let number_lo = reader.u16()?;
@@ -135,7 +140,7 @@ pub(super) fn decode(seed: Seed, bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<Re
 
 /// Verifies that `bytes`, the whole record with padding, was encoded for `offset`. Returns the
 /// record's checksum if so.
-pub(super) fn verify(seed: Seed, offset: u64, len: usize, bytes: &[u8]) -> Option<u32> {
+pub(super) fn verify(seed: RecordSeed, offset: u64, len: usize, bytes: &[u8]) -> Option<u32> {
     let header: &[u8; RECORD_HEADER_BYTES] = bytes.first_chunk()?;
     let (payload, padding) = bytes.get(RECORD_HEADER_BYTES..)?.split_at_checked(len)?;
     verify_header(seed, offset, header, crc(payload)).filter(|_| is_padding(padding))
@@ -144,7 +149,7 @@ pub(super) fn verify(seed: Seed, offset: u64, len: usize, bytes: &[u8]) -> Optio
 /// Verifies that `header` was encoded for `offset` with a payload that has this checksum. Returns
 /// the record's checksum if so.
 pub(super) fn verify_header(
-    seed: Seed,
+    seed: RecordSeed,
     offset: u64,
     header: &[u8; RECORD_HEADER_BYTES],
     payload_crc: u32,
@@ -190,7 +195,7 @@ mod tests {
         RecordHeader { len: 5, synced_to: 4096, kind: kind::BATCH, flags: 0, first_seqno: Seqno(9) }
     }
 
-    fn record(seed: Seed, offset: u64) -> Vec<u8> {
+    fn record(seed: RecordSeed, offset: u64) -> Vec<u8> {
         let (head, _) = encode(seed, offset, &sample(), crc(b"hello"));
         let mut bytes = head.to_vec();
         bytes.extend_from_slice(b"hello\0\0\0");
@@ -199,16 +204,16 @@ mod tests {
 
     #[test]
     fn a_record_is_valid_only_where_it_was_encoded() {
-        let seed = Seed::new(&IDENTITY, FileNumber(3));
+        let seed = RecordSeed::new(&IDENTITY, FileNumber(3));
         let bytes = record(seed, 8192);
         assert_eq!(decode(seed, bytes.first_chunk().unwrap()), Some(sample()));
         assert!(verify(seed, 8192, 5, &bytes).is_some());
         for offset in (4096..16384).step_by(8).filter(|&o| o != 8192) {
             assert_eq!(verify(seed, offset, 5, &bytes), None, "offset {offset}");
         }
-        let other_log = Seed::new(&IDENTITY, FileNumber(3 + (1 << 16)));
+        let other_log = RecordSeed::new(&IDENTITY, FileNumber(3 + (1 << 16)));
         assert_eq!(verify(other_log, 8192, 5, &bytes), None);
-        let other_db = Seed::new(&LogIdentity { db_id: [8; 16] }, FileNumber(3));
+        let other_db = RecordSeed::new(&LogIdentity { db_id: [8; 16] }, FileNumber(3));
         assert_eq!(verify(other_db, 8192, 5, &bytes), None);
     }
 
@@ -217,7 +222,7 @@ mod tests {
     /// zeros for both.
     #[test]
     fn a_payload_that_is_the_records_own_number_does_not_hide_that_both_are_torn() {
-        let seed = Seed::new(&IDENTITY, FileNumber(3));
+        let seed = RecordSeed::new(&IDENTITY, FileNumber(3));
         for number in [1_u64, 2, 255, 256, 1 << 24, (1 << 40) + 7] {
             for kind in [kind::CONTINUED, kind::CHANGE] {
                 let payload = number.to_le_bytes();
@@ -237,7 +242,7 @@ mod tests {
 
     #[test]
     fn every_bit_counts() {
-        let seed = Seed::new(&IDENTITY, FileNumber(3));
+        let seed = RecordSeed::new(&IDENTITY, FileNumber(3));
         let bytes = record(seed, 4096);
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();

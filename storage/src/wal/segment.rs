@@ -5,9 +5,11 @@
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, decode_begin, decode_continued};
 use super::header::{HEADER_BYTES, SegmentHeader};
-use super::reader::{Entry, ReplayReport, TailReason};
-use super::record::{self, CHANGE_BYTES, DIGEST_START, RecordHeader, Seed, decode_change, kind};
-use super::window::{Found, Window};
+use super::reader::{LogItem, ReplayReport, TailReason};
+use super::record::{
+    self, CHANGE_BYTES, DIGEST_START, RecordHeader, RecordSeed, decode_change, kind,
+};
+use super::window::{FoundFrame, Window};
 use super::{Link, LogIdentity, Predecessor, SealedSegment};
 use crate::batch::PointOperations;
 use crate::error::{Error, Result};
@@ -26,7 +28,7 @@ pub(super) struct Segment {
     pub(super) number: FileNumber,
     pub(super) path: PathBuf,
     file: Arc<dyn File>,
-    seed: Seed,
+    seed: RecordSeed,
     bytes: u64,
     /// `None`: the segment was never used, or its first record was torn or damaged.
     pub(super) begin: Option<Begin>,
@@ -40,7 +42,7 @@ pub(super) struct Begin {
 }
 
 /// How the records of a segment end.
-pub(super) struct Outcome {
+pub(super) struct SegmentEnd {
     /// Offset after the last valid record.
     pub(super) end: u64,
     digest: u64,
@@ -52,7 +54,7 @@ pub(super) struct Outcome {
     pub(super) claimed_end: Option<u64>,
 }
 
-impl Outcome {
+impl SegmentEnd {
     /// Compares what was read with what the successor `next` says was written.
     pub(super) fn check(
         &self,
@@ -97,7 +99,7 @@ impl Segment {
             let what = format!("the file has {bytes} bytes, its header says {}", header.bytes);
             return Err(Error::corrupt(&path, bytes.min(header.bytes), what));
         }
-        let seed = Seed::new(identity, number);
+        let seed = RecordSeed::new(identity, number);
         let mut segment = Self { number, path, file, seed, bytes, begin: None };
         segment.begin = segment.read_begin()?;
         Ok(segment)
@@ -105,7 +107,7 @@ impl Segment {
 
     fn read_begin(&self) -> Result<Option<Begin>> {
         let mut window = self.window();
-        let Found::Record { header, .. } = window.find(RECORDS_AT)? else { return Ok(None) };
+        let FoundFrame::Record { header, .. } = window.find(RECORDS_AT)? else { return Ok(None) };
         self.check_flags(RECORDS_AT, &header)?;
         let payload = window.payload(RECORDS_AT, &header)?;
         let predecessor = match header.kind {
@@ -150,8 +152,8 @@ impl Segment {
         &self,
         begin: &Begin,
         report: &mut ReplayReport,
-        each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
-    ) -> Result<Outcome> {
+        each: &mut dyn FnMut(LogItem<'_>) -> Result<()>,
+    ) -> Result<SegmentEnd> {
         let first_seqno = begin.first_seqno;
         if !report.segments.is_empty() && first_seqno.0 != report.last_seqno.0 + 1 {
             let what = format!(
@@ -161,7 +163,7 @@ impl Segment {
             return Err(Error::corrupt(&self.path, RECORDS_AT, what));
         }
         let mut window = self.window();
-        let mut outcome = Outcome {
+        let mut outcome = SegmentEnd {
             end: RECORDS_AT,
             digest: DIGEST_START,
             closed: false,
@@ -172,23 +174,23 @@ impl Segment {
         while !outcome.closed && outcome.continued.is_none() {
             let offset = outcome.end;
             let (record, crc, end) = match window.find(offset)? {
-                Found::Record { header, crc, end } => (header, crc, end),
-                Found::Broken { claimed_end } => {
+                FoundFrame::Record { header, crc, end } => (header, crc, end),
+                FoundFrame::Broken { claimed_end } => {
                     outcome.claimed_end = Some(claimed_end);
                     break;
                 }
-                Found::Nothing => break,
+                FoundFrame::Nothing => break,
             };
             let numbers = self.check_record(&mut window, offset, &record, next_seqno)?;
             match record.kind {
                 kind::BATCH => {
                     let payload = window.payload(offset, &record)?;
-                    each(Entry::Batch { first: next_seqno, payload })?;
+                    each(LogItem::Batch { first: next_seqno, payload })?;
                 }
                 kind::CHANGE => {
                     let id = decode_change(window.payload(offset, &record)?);
                     let id = id.expect("the record was checked");
-                    each(Entry::Change { seqno: next_seqno, id })?;
+                    each(LogItem::Change { seqno: next_seqno, id })?;
                 }
                 kind::CLOSE_MARK => outcome.closed = true,
                 kind::CONTINUED => {

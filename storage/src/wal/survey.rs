@@ -3,10 +3,10 @@
 //! It is used by `verify`. It reads every segment from end to end, continues after each piece of
 //! damage, and judges it as `replay` does. It passes on no records and changes nothing.
 
-use super::reader::{Log, ReplayReport};
+use super::reader::{LogFiles, ReplayReport};
 use super::record::kind;
 use super::segment::{RECORDS_AT, Segment};
-use super::window::Found;
+use super::window::FoundFrame;
 use super::{KnownLog, LogIdentity};
 use crate::error::Error;
 use crate::filename::FileNumber;
@@ -46,7 +46,7 @@ pub fn survey(
             }
         }
     }
-    let log = Log { dir, known, files, unreadable };
+    let log = LogFiles { dir, known, files, unreadable };
     let whole = log.check_present().and_then(|()| {
         let report = log.replay(&mut |_| Ok(()))?;
         log.check_close(&report)?;
@@ -64,7 +64,7 @@ pub fn survey(
 }
 
 /// Checks one segment, and what it and its neighbours say about each other.
-fn inspect(log: &Log<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
+fn inspect(log: &LogFiles<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
     let segment = &log.files[at];
     let lost = |offset, claimed_end, tell: &mut dyn FnMut(Error)| {
         if let Err(error) = log.cut(ReplayReport::empty(), at, offset, claimed_end) {
@@ -84,7 +84,7 @@ fn inspect(log: &Log<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
     let (mut offset, mut next_seqno, mut holes) = (RECORDS_AT, begin.first_seqno, 0);
     loop {
         let record = match window.find(offset) {
-            Ok(Found::Record { header, end, .. }) => Some((header, end)),
+            Ok(FoundFrame::Record { header, end, .. }) => Some((header, end)),
             Ok(_) => None,
             Err(error) => return tell(error),
         };
@@ -115,7 +115,7 @@ fn inspect(log: &Log<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
                 }
                 // The next record says which number is next.
                 match window.find(end) {
-                    Ok(Found::Record { header, .. }) => next_seqno = header.first_seqno,
+                    Ok(FoundFrame::Record { header, .. }) => next_seqno = header.first_seqno,
                     _ => return lost(end, None, tell),
                 }
             }

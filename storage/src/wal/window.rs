@@ -4,7 +4,7 @@
 //! from the disk is compared with the file's length before it is used.
 
 use super::header::HEADER_BYTES;
-use super::record::{self, ALIGN, RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
+use super::record::{self, ALIGN, RECORD_HEADER_BYTES, RecordHeader, RecordSeed, kind};
 use super::segment::is_length;
 use crate::codec::{PrefixCrcs, crc_between};
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ const ZEROS_BYTES: usize = 1024;
 pub(super) struct Window {
     file: Arc<dyn File>,
     path: PathBuf,
-    seed: Seed,
+    seed: RecordSeed,
     first_seqno: Option<Seqno>,
     len: u64,
     start: u64,
@@ -45,7 +45,7 @@ struct Prefixes {
 }
 
 /// What is at an offset.
-pub(super) enum Found {
+pub(super) enum FoundFrame {
     /// A record with a valid checksum.
     Record { header: RecordHeader, crc: u32, end: u64 },
     /// Zeros, bytes of another segment, or too few bytes for a record.
@@ -60,7 +60,7 @@ impl Window {
         file: Arc<dyn File>,
         path: &Path,
         len: u64,
-        seed: Seed,
+        seed: RecordSeed,
         first_seqno: Option<Seqno>,
     ) -> Self {
         let path = path.to_owned();
@@ -116,26 +116,26 @@ impl Window {
     }
 
     /// What is at `offset`, a multiple of 8.
-    pub(super) fn find(&mut self, offset: u64) -> Result<Found> {
+    pub(super) fn find(&mut self, offset: u64) -> Result<FoundFrame> {
         let room = self.len.saturating_sub(offset);
         if room < RECORD_HEADER_BYTES as u64 {
-            return Ok(Found::Nothing);
+            return Ok(FoundFrame::Nothing);
         }
         let seed = self.seed;
         let head = self.bytes(offset, RECORD_HEADER_BYTES)?;
         let Some(header) = head.first_chunk().and_then(|head| record::decode(seed, head)) else {
-            return Ok(Found::Nothing);
+            return Ok(FoundFrame::Nothing);
         };
         let len = header.len as usize;
         let extent = record::record_bytes(len);
         if extent > room {
-            return Ok(Found::Broken { claimed_end: self.len });
+            return Ok(FoundFrame::Broken { claimed_end: self.len });
         }
         let end = offset + extent;
         let bytes = self.bytes(offset, extent as usize)?;
         Ok(match record::verify(seed, offset, len, bytes) {
-            Some(crc) => Found::Record { header, crc, end },
-            None => Found::Broken { claimed_end: end },
+            Some(crc) => FoundFrame::Record { header, crc, end },
+            None => FoundFrame::Broken { claimed_end: end },
         })
     }
 
@@ -160,7 +160,7 @@ impl Window {
             offset = candidate + ALIGN;
             let extent = record::record_bytes(header.len as usize);
             let whole = if extent <= SHORT_BYTES {
-                matches!(self.find(candidate)?, Found::Record { .. })
+                matches!(self.find(candidate)?, FoundFrame::Record { .. })
             } else {
                 let prefixes = match &mut prefixes {
                     Some(prefixes) => prefixes,

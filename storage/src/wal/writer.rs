@@ -9,9 +9,9 @@
 //! waits.
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, encode_begin};
-use super::group::{StagedBytes, SyncGroup, Target, Unsynced};
+use super::group::{StagedBytes, SyncGroup, SyncTarget, Unsynced};
 use super::header::HEADER_BYTES;
-use super::record::{self, DIGEST_START, RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
+use super::record::{self, DIGEST_START, RECORD_HEADER_BYTES, RecordHeader, RecordSeed, kind};
 use super::spare::SegmentFile;
 use super::{Link, LogIdentity, Predecessor, SealedSegment, Spare};
 use crate::change::ChangeId;
@@ -73,7 +73,7 @@ struct InFlight {
 /// The single appender of a log.
 pub struct LogWriter {
     identity: LogIdentity,
-    seed: Seed,
+    seed: RecordSeed,
     segment: Arc<SegmentFile>,
     /// A copy of `segment.mapping`, for quick access.
     mapping: Option<Arc<dyn Mapping>>,
@@ -91,7 +91,7 @@ pub struct LogWriter {
     /// Staged bytes of sealed segments that are in no group yet.
     sealed_runs: Vec<StagedBytes>,
     /// Sealed segments that are in no group yet.
-    sealed: Vec<(Target, SealedSegment)>,
+    sealed: Vec<(SyncTarget, SealedSegment)>,
     in_flight: VecDeque<InFlight>,
     /// How many runs of `sealed_runs` and `in_flight` are not known to be in their files.
     runs_outside: usize,
@@ -118,7 +118,7 @@ impl LogWriter {
         let segment = Arc::new(first.segment);
         let mut writer = Self {
             identity,
-            seed: Seed::new(&identity, segment.number),
+            seed: RecordSeed::new(&identity, segment.number),
             mapping: segment.mapping.clone(),
             segment,
             tail: HEADER_BYTES as u64,
@@ -254,7 +254,7 @@ impl LogWriter {
             self.sealed_runs.push(run);
             self.runs_outside += 1;
         }
-        self.seed = Seed::new(&self.identity, new.number);
+        self.seed = RecordSeed::new(&self.identity, new.number);
         self.mapping.clone_from(&new.mapping);
         let old = mem::replace(&mut self.segment, new);
         let sealed = SealedSegment {
@@ -264,7 +264,7 @@ impl LogWriter {
             last_seqno: link.last_seqno,
             bytes: old.bytes,
         };
-        let target = Target { segment: old, from: self.taken, upto: self.tail };
+        let target = SyncTarget { segment: old, from: self.taken, upto: self.tail };
         self.sealed.push((target, sealed));
         self.first_seqno = self.next_seqno;
         self.digest = DIGEST_START;
@@ -301,7 +301,7 @@ impl LogWriter {
         if self.tail > self.taken {
             let segment = self.segment.clone();
             let (from, upto) = (self.taken, self.tail);
-            targets.push(Target { segment, from, upto });
+            targets.push(SyncTarget { segment, from, upto });
             self.taken = self.tail;
         }
         let upto = Seqno(self.next_seqno.0 - 1);

@@ -7,7 +7,7 @@ use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::vfs::{MemVfs, Vfs};
 use sluicedb_storage::wal::{
-    Entry, KnownLog, LogIdentity, Predecessor, Unsynced, prepare_spare, replay,
+    KnownLog, LogIdentity, LogItem, Predecessor, Unsynced, prepare_spare, replay,
 };
 use std::path::Path;
 
@@ -74,10 +74,10 @@ impl Bench {
         let (floor, last_seqno) = (FileNumber(1), Seqno::MAX);
         let known = KnownLog { floor, newest: None, last_seqno, closed: false };
         let mut found = Vec::new();
-        let mut each = |entry: Entry<'_>| {
+        let mut each = |entry: LogItem<'_>| {
             found.push(match entry {
-                Entry::Batch { first, payload } => (first, Err(payload.len() as u32 / 3)),
-                Entry::Change { seqno, id } => (seqno, Ok(id)),
+                LogItem::Batch { first, payload } => (first, Err(payload.len() as u32 / 3)),
+                LogItem::Change { seqno, id } => (seqno, Ok(id)),
             });
             Ok(())
         };

@@ -24,12 +24,12 @@ fn id(number: u32) -> RangeId {
 
 /// A range with this many bytes, and a twentieth as many entries.
 fn range(number: u32, bytes: u64) -> Seen {
-    let limits = Limits::of(&policy(), &KeyspaceOptions::default());
+    let limits = RangeLimits::of(&policy(), &KeyspaceOptions::default());
     let (entries, is_first) = (bytes / 20, number == 1);
     Seen { id: id(number), limits, is_first, bytes, entries, batches: 0, joins_next: true }
 }
 
-fn split(number: u32, cause: Cause) -> Order {
+fn split(number: u32, cause: SplitCause) -> Order {
     Order::Split { range: id(number), cause }
 }
 
@@ -55,8 +55,8 @@ impl Told {
     }
 
     /// Decides by the current limits.
-    fn decide(&mut self, seen: &[Seen]) -> Decision {
-        let limits = Limits::of(&self.policy, &KeyspaceOptions::default());
+    fn decide(&mut self, seen: &[Seen]) -> RangeDecision {
+        let limits = RangeLimits::of(&self.policy, &KeyspaceOptions::default());
         let seen: Vec<_> = seen.iter().map(|range| Seen { limits, ..*range }).collect();
         self.history.look(&seen, &self.policy, self.now)
     }
@@ -85,7 +85,8 @@ fn a_range_is_split_above_a_limit_and_the_fullest_first() {
     told.policy.merges = false;
     assert_eq!(told.look(&[range(1, 1000), range(2, 1), range(3, 999)]), []);
     let seen = [range(1, 1001), range(2, 5000), Seen { entries: 300, ..range(3, 10) }];
-    let wanted = [split(2, Cause::Bytes), split(3, Cause::Entries), split(1, Cause::Bytes)];
+    let wanted =
+        [split(2, SplitCause::Bytes), split(3, SplitCause::Entries), split(1, SplitCause::Bytes)];
     assert_eq!(told.look(&seen), wanted);
     told.policy = RangePolicy { bytes_max: u64::MAX, entries_max: u64::MAX, ..told.policy };
     assert_eq!(told.look(&seen), []);
@@ -113,7 +114,7 @@ fn a_range_is_split_when_it_has_been_hot_for_a_cooldown() {
     let mut seen = [range(1, 10)];
     assert_eq!(told.look(&seen), []);
     let (looks, orders) = told.looks(&mut seen, &[100], 10);
-    assert_eq!((looks, orders), (5, vec![split(1, Cause::Heat)]), "no sooner");
+    assert_eq!((looks, orders), (5, vec![split(1, SplitCause::Heat)]), "no sooner");
     assert!((95..=100).contains(&told.history.heat(id(1))));
 
     let mut told = Told::new();
@@ -121,7 +122,7 @@ fn a_range_is_split_when_it_has_been_hot_for_a_cooldown() {
     told.looks(&mut seen, &[20], 10);
     assert_eq!(told.looks(&mut seen, &[1000], 1).1, [], "a burst");
     assert_eq!(told.looks(&mut seen, &[20], 10).1, []);
-    assert_eq!(told.looks(&mut seen, &[130], 10), (6, vec![split(1, Cause::Heat)]));
+    assert_eq!(told.looks(&mut seen, &[130], 10), (6, vec![split(1, SplitCause::Heat)]));
 }
 
 /// Goal: one key that has all the heat costs a few splits, not one per cooldown. Planted: parts
@@ -134,10 +135,12 @@ fn t002_13_heat_that_does_not_part_is_followed_ever_more_rarely() {
     let mut looks = Vec::new();
     for n in 0..4 {
         let (count, orders) = told.looks(&mut seen, &[100], 1000);
-        let [Order::Split { range, cause: Cause::Heat }] = orders[..] else { panic!("{orders:?}") };
+        let [Order::Split { range, cause: SplitCause::Heat }] = orders[..] else {
+            panic!("{orders:?}")
+        };
         looks.push(count);
         let hot = id(100 + n);
-        told.history.parted(range, [hot, id(200 + n)], Cause::Heat, told.now);
+        told.history.parted(range, [hot, id(200 + n)], SplitCause::Heat, told.now);
         seen[0] = Seen { id: hot, batches: 0, ..seen[0] };
     }
     assert_eq!(looks, [5, 17, 65, 257]);
@@ -146,10 +149,10 @@ fn t002_13_heat_that_does_not_part_is_followed_ever_more_rarely() {
     let mut seen = [range(1, 10)];
     told.look(&seen);
     told.looks(&mut seen, &[400], 10);
-    told.history.parted(id(1), [id(2), id(3)], Cause::Heat, told.now);
+    told.history.parted(id(1), [id(2), id(3)], SplitCause::Heat, told.now);
     let mut seen = [range(2, 10), range(3, 10)];
     let (looks, orders) = told.looks(&mut seen, &[250, 150], 10);
-    assert_eq!((looks, orders), (5, vec![split(2, Cause::Heat), split(3, Cause::Heat)]));
+    assert_eq!((looks, orders), (5, vec![split(2, SplitCause::Heat), split(3, SplitCause::Heat)]));
 }
 
 /// Planted: what failed is tried again at each look.
@@ -161,7 +164,7 @@ fn t002_13_a_range_that_cannot_be_split_is_left_alone_for_longer_each_time() {
     for second in 0..4000 {
         if second % 10 == 0 {
             for order in told.look(&seen) {
-                assert_eq!(order, split(1, Cause::Bytes));
+                assert_eq!(order, split(1, SplitCause::Bytes));
                 told.history.failed(order, &told.policy, told.now);
                 tries.push(second);
             }
@@ -173,7 +176,7 @@ fn t002_13_a_range_that_cannot_be_split_is_left_alone_for_longer_each_time() {
     assert_eq!(decision.again, Some(told.now + Duration::from_secs(5080 - 4000)));
     // Other ranges are not delayed.
     seen[1].bytes = 1001;
-    assert_eq!(told.look(&seen), [split(2, Cause::Bytes)]);
+    assert_eq!(told.look(&seen), [split(2, SplitCause::Bytes)]);
 }
 
 /// Planted: one cold range of two is enough; one look is enough; a range is merged twice.
@@ -192,7 +195,7 @@ fn small_neighbours_are_merged_when_both_have_been_cold_for_long() {
     assert_eq!(told.looks(&mut seen, &[0; 3], 20).1, [merge(2, 3)]);
     seen[1].joins_next = false;
     let decision = told.decide(&seen);
-    assert_eq!(decision, Decision { orders: vec![], again: None }, "a flush tells");
+    assert_eq!(decision, RangeDecision { orders: vec![], again: None }, "a flush tells");
     told.policy.merges = false;
     assert_eq!(told.looks(&mut [range(1, 1), range(2, 1)], &[0; 2], 50).1, []);
 }
@@ -263,7 +266,7 @@ fn nothing_is_looked_at_while_nothing_happens() {
     told.policy.merges = false;
     let mut seen = [range(1, 10), range(2, 900)];
     let decision = told.decide(&seen);
-    assert_eq!(decision, Decision { orders: vec![], again: None });
+    assert_eq!(decision, RangeDecision { orders: vec![], again: None });
     assert!(!told.history.is_warm());
     told.looks(&mut seen, &[5, 0], 2);
     assert!(told.history.is_warm());
@@ -297,7 +300,7 @@ fn empty_keyspaces_take_no_split_from_a_range_that_is_too_large() {
     told.policy.ranges_max = 2;
     let mut seen: Vec<_> = (1..=9).map(|n| Seen { is_first: true, ..range(n, 0) }).collect();
     seen[4].bytes = 5000;
-    assert_eq!(told.look(&seen), [split(5, Cause::Bytes)]);
+    assert_eq!(told.look(&seen), [split(5, SplitCause::Bytes)]);
     seen.push(Seen { is_first: false, ..range(10, 0) });
     assert_eq!(told.look(&seen), [], "there is one beside them");
 }

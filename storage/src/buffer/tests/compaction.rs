@@ -106,7 +106,7 @@ fn t001_08_an_entry_dies_before_during_and_after_its_copy() {
         rig.check();
         let extent = &rig.buffer.writing;
         let states: Vec<_> = extent.check().unwrap().into_iter().map(|(state, _)| state).collect();
-        use State::{Dead, Filler, Live};
+        use EntryState::{Dead, Filler, Live};
         assert_eq!(states, [Live, Live, Live, Dead, Live, Live, Filler, Live]);
         // The dead entry had its place in the destination; the fresh one had not.
         let dead = extent.space.dead_bytes - extent.space.padded_bytes;

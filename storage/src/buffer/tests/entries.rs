@@ -2,10 +2,13 @@
 
 use super::super::entry::check_payload;
 use super::super::extent::{Extent, room};
-use super::super::header::{Damage, HEADER_BYTES_MAX, Header, decode, encode, header_bytes};
+use super::super::header::{
+    EntryHeader, HEADER_BYTES_MAX, HeaderDamage, decode, encode, header_bytes,
+};
 use super::*;
 
-const STATES: [State; 4] = [State::Live, State::Dead, State::DeadAfterCopy, State::Filler];
+const STATES: [EntryState; 4] =
+    [EntryState::Live, EntryState::Dead, EntryState::DeadAfterCopy, EntryState::Filler];
 
 /// Planted: `header_bytes` gives 32 bytes of payload a header of one byte.
 #[test]
@@ -15,9 +18,9 @@ fn t001_01_headers_come_back_as_they_were_written() {
             let bytes = header_bytes(payload);
             let mut out = [0xEE; HEADER_BYTES_MAX];
             encode(&mut out[..bytes], payload, state);
-            let header = Header { state, payload_bytes: payload, bytes };
+            let header = EntryHeader { state, payload_bytes: payload, bytes };
             assert_eq!(decode(&out[..bytes]), Ok(header));
-            assert_eq!(decode(&out[..bytes - 1]), Err(Damage::CutOff));
+            assert_eq!(decode(&out[..bytes - 1]), Err(HeaderDamage::CutOff));
             if bytes > 1 {
                 let shorter = (payload as u64) << 2 >> (7 * (bytes - 1));
                 assert_ne!(shorter, 0, "{payload} does not fit a shorter header");
@@ -39,7 +42,7 @@ fn t001_02_a_change_of_state_changes_one_byte() {
                 out[0] = to.set_in(out[0]);
                 assert_eq!(out[1..], before[1..]);
                 assert_eq!(out[0] & 0x80, before[0] & 0x80, "the continuation bit stays");
-                let header = Header { state: to, payload_bytes: payload, bytes };
+                let header = EntryHeader { state: to, payload_bytes: payload, bytes };
                 assert_eq!(decode(&out[..bytes]), Ok(header));
             }
         }
@@ -54,7 +57,7 @@ fn t001_02_a_change_of_state_changes_one_byte() {
     rig.check();
     let bytes = entry.bytes();
     rig.mark_dead(number);
-    assert_eq!((entry.state(), entry.bytes()), (State::Dead, bytes));
+    assert_eq!((entry.state(), entry.bytes()), (EntryState::Dead, bytes));
     rig.check();
 }
 
@@ -92,16 +95,16 @@ fn t001_03_entries_straddle_chunks_anywhere() {
 /// Planted: `check_payload` does not compare the key's length with the payload's.
 #[test]
 fn t001_05_damage_is_named() {
-    assert_eq!(decode(&[]), Err(Damage::CutOff));
-    assert_eq!(decode(&[0x80, 0x80]), Err(Damage::CutOff));
-    assert_eq!(decode(&[0x80; 10]), Err(Damage::HeaderTooLong));
+    assert_eq!(decode(&[]), Err(HeaderDamage::CutOff));
+    assert_eq!(decode(&[0x80, 0x80]), Err(HeaderDamage::CutOff));
+    assert_eq!(decode(&[0x80; 10]), Err(HeaderDamage::HeaderTooLong));
     let payload = |key_len: u16, rest: &[u8]| [&key_len.to_le_bytes()[..], rest].concat();
-    assert_eq!(check_payload(&[]), Err(Damage::PayloadTooShort));
-    assert_eq!(check_payload(&payload(1, b"k1234567")), Err(Damage::BadKeyLength));
-    assert_eq!(check_payload(&payload(1, b"1234567")), Err(Damage::PayloadTooShort));
-    assert_eq!(check_payload(&payload(0, b"\x01234567x")), Err(Damage::BadKeyLength));
-    assert_eq!(check_payload(&payload(u16::MAX, b"\x01234567x")), Err(Damage::BadKeyLength));
-    assert_eq!(check_payload(&payload(1, b"k\x02234567x")), Err(Damage::BadKind));
+    assert_eq!(check_payload(&[]), Err(HeaderDamage::PayloadTooShort));
+    assert_eq!(check_payload(&payload(1, b"k1234567")), Err(HeaderDamage::BadKeyLength));
+    assert_eq!(check_payload(&payload(1, b"1234567")), Err(HeaderDamage::PayloadTooShort));
+    assert_eq!(check_payload(&payload(0, b"\x01234567x")), Err(HeaderDamage::BadKeyLength));
+    assert_eq!(check_payload(&payload(u16::MAX, b"\x01234567x")), Err(HeaderDamage::BadKeyLength));
+    assert_eq!(check_payload(&payload(1, b"k\x02234567x")), Err(HeaderDamage::BadKind));
     assert_eq!(check_payload(&payload(1, b"k\x01234567x")), Ok(()));
     // A wrong offset: there is no entry there, and the walk reports that.
     let source = ChunkSource::new(None);
@@ -140,9 +143,9 @@ fn t001_10_a_filler_fills_any_number_of_bytes_exactly() {
         extent.join(next);
         let states: Vec<_> = extent.check().unwrap().into_iter().map(|(state, _)| state).collect();
         if rest == 0 {
-            assert_eq!(states, [State::Live, State::Live]);
+            assert_eq!(states, [EntryState::Live, EntryState::Live]);
         } else {
-            assert_eq!(states, [State::Live, State::Filler, State::Live]);
+            assert_eq!(states, [EntryState::Live, EntryState::Filler, EntryState::Live]);
         }
     }
 }

@@ -93,14 +93,14 @@ impl Rig {
             assert!(entry.has_key(&number.to_be_bytes()));
             assert!(!entry.has_key(b"another"));
             assert_eq!(entry.seqno().0, *number);
-            assert_eq!(entry.state(), State::Live);
+            assert_eq!(entry.state(), EntryState::Live);
             live_bytes += entry.bytes() as u64;
         }
         assert_eq!(self.buffer.stats().live_bytes, live_bytes);
         let mut found = self.buffer.closed.check().unwrap();
         if !self.buffer.is_compacting() {
             found.extend(self.buffer.writing.check().unwrap());
-            let alive = found.iter().filter(|(state, _)| *state == State::Live).count();
+            let alive = found.iter().filter(|(state, _)| *state == EntryState::Live).count();
             assert_eq!(alive, self.live.len());
         }
     }

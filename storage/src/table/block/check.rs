@@ -2,7 +2,7 @@
 //! checksum is right, so a broken rule was written that way. A reader that trusted such a block
 //! could skip keys or return them out of order, and a compaction would write them again.
 
-use super::{Block, Broken, Slot};
+use super::{Block, Broken, EntrySlot};
 use crate::key::Kind;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use std::cmp::Ordering;
@@ -96,7 +96,7 @@ impl Block {
     }
 
     #[inline]
-    fn check_entry(&self, index: u32, slot: &Slot, bounds: &Bounds<'_>) -> Result<(), Broken> {
+    fn check_entry(&self, index: u32, slot: &EntrySlot, bounds: &Bounds<'_>) -> Result<(), Broken> {
         if (slot.shared + slot.value - slot.suffix) as usize > KEY_BYTES_MAX {
             return Err(Broken("a key is too long"));
         }
@@ -154,8 +154,13 @@ mod tests {
     fn c3_a_value_beyond_the_limit_is_refused() {
         let block = block(&[b"k"]);
         let check = |bytes: usize| {
-            let slot =
-                Slot { shared: 0, suffix: 2, value: 3, end: 3 + bytes as u32, kind: Kind::Put };
+            let slot = EntrySlot {
+                shared: 0,
+                suffix: 2,
+                value: 3,
+                end: 3 + bytes as u32,
+                kind: Kind::Put,
+            };
             block.check_entry(0, &slot, &bounds())
         };
         assert_eq!(check(VALUE_BYTES_CAP), Ok(()));

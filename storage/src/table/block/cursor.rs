@@ -1,6 +1,6 @@
 //! A position inside one data block.
 
-use super::reader::Slot;
+use super::reader::EntrySlot;
 use super::{Block, Broken};
 use crate::key::{Kind, Seqno};
 use bytes::Bytes;
@@ -157,7 +157,7 @@ impl BlockCursor {
     }
 
     #[inline]
-    fn stand_on(&mut self, index: u32, slot: &Slot) {
+    fn stand_on(&mut self, index: u32, slot: &EntrySlot) {
         self.index = index;
         // A restart shares its whole key with itself.
         self.shared = if slot.shared == 0 && self.block().restart_of(index) == index {
@@ -203,7 +203,7 @@ impl BlockCursor {
 /// Writes the key's own bytes behind the shared ones, which `key` already has. Returns the key's
 /// length. Leaves room for the next short suffix.
 #[inline(always)]
-fn put_suffix(key: &mut Vec<u8>, block: &[u8], slot: &Slot) -> usize {
+fn put_suffix(key: &mut Vec<u8>, block: &[u8], slot: &EntrySlot) -> usize {
     let shared = slot.shared as usize;
     let (from, to) = (slot.suffix as usize, slot.value as usize);
     let length = shared + (to - from);

@@ -33,7 +33,7 @@ mod tests;
 pub(super) use builder::BlockBuilder;
 pub(super) use check::Bounds;
 pub(super) use cursor::BlockCursor;
-pub(super) use reader::{Block, Slot};
+pub(super) use reader::{Block, EntrySlot};
 
 /// Bytes of the block header.
 const HEADER_BYTES: usize = 16;

@@ -1,7 +1,7 @@
 //! Reads one data block. The parent module describes the format.
 
 use super::{Broken, HEADER_BYTES, equal, load_u64, tag, tags};
-use crate::codec::Reader;
+use crate::codec::Decoder;
 use crate::key::{Kind, Seqno, common_prefix_len};
 use crate::limits::SEQNO_MAX;
 use bytes::Bytes;
@@ -32,7 +32,7 @@ pub(crate) struct Block {
 
 /// The offsets of the parts of one entry in its block.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Slot {
+pub(crate) struct EntrySlot {
     /// The number of bytes in common with the restart's key.
     pub(crate) shared: u32,
     /// The start of the rest of the key.
@@ -52,7 +52,7 @@ impl Block {
             return Err(Broken("block is longer than 2 GiB"));
         }
         let bytes = buffer.get(range.clone()).ok_or(Broken("block exceeds its buffer"))?;
-        let mut reader = Reader::new(bytes);
+        let mut reader = Decoder::new(bytes);
         let mut fields = || {
             let count = reader.u32()?;
             let widths = [reader.u8()?, reader.u8()?, reader.u8()?, reader.u8()?];
@@ -149,14 +149,14 @@ impl Block {
 
     /// The parts of entry `index`.
     #[inline]
-    pub(crate) fn slot(&self, index: u32) -> Result<Slot, Broken> {
+    pub(crate) fn slot(&self, index: u32) -> Result<EntrySlot, Broken> {
         let start = self.offset(index).ok_or(Broken("entry is not in the block"))?;
         self.slot_at(start, index)
     }
 
     /// As `slot`, for a caller that knows the offset of entry `index`.
     #[inline(always)]
-    pub(crate) fn slot_at(&self, start: u32, index: u32) -> Result<Slot, Broken> {
+    pub(crate) fn slot_at(&self, start: u32, index: u32) -> Result<EntrySlot, Broken> {
         const ORDER: Broken = Broken("entry offsets do not ascend");
         let end = self.offset(index + 1).ok_or(Broken("entry is not in the block"))?;
         let entry = self.bytes().get(start as usize..end as usize).ok_or(ORDER)?;
@@ -172,7 +172,7 @@ impl Block {
         if value > end {
             return Err(Broken("key exceeds its entry"));
         }
-        Ok(Slot { shared, suffix, value, end, kind })
+        Ok(EntrySlot { shared, suffix, value, end, kind })
     }
 
     /// The full key of a restart.
@@ -197,7 +197,7 @@ impl Block {
 
     /// The entry with exactly this `key`, whose hash is `hash`.
     #[inline]
-    pub(crate) fn find(&self, key: &[u8], hash: u64) -> Result<Option<(u32, Slot)>, Broken> {
+    pub(crate) fn find(&self, key: &[u8], hash: u64) -> Result<Option<(u32, EntrySlot)>, Broken> {
         let count = self.count();
         if count > TAGGED_ENTRIES_MAX {
             let index = self.lower_bound(key)?;
@@ -220,7 +220,7 @@ impl Block {
     }
 
     #[inline]
-    fn has_key(&self, index: u32, slot: &Slot, key: &[u8]) -> Result<bool, Broken> {
+    fn has_key(&self, index: u32, slot: &EntrySlot, key: &[u8]) -> Result<bool, Broken> {
         let shared = slot.shared as usize;
         // Compare the suffix first: it nearly always decides, and the restart is one more cache
         // line to load.
@@ -306,7 +306,7 @@ impl AsRef<[u8]> for SharedValue {
 /// Decodes the two varints of an entry whose lengths do not fit into a byte each.
 #[cold]
 fn long_head(entry: &[u8]) -> Result<(u32, u32, u32), Broken> {
-    let mut reader = Reader::new(entry);
+    let mut reader = Decoder::new(entry);
     let mut field = || {
         let value = reader.varint()?;
         u32::try_from(value).ok().filter(|&v| v < 1 << 24)

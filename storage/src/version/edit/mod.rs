@@ -17,7 +17,7 @@ use super::{
     ChangeId, Keyspace, KeyspaceOptions, Keyspaces, Place, RangeId, RangeVersion, Shards,
     SliceMeta, SliceName,
 };
-use crate::codec::{Reader, put_length_prefixed, put_varint};
+use crate::codec::{Decoder, put_length_prefixed, put_varint};
 use crate::filename::FileNumber;
 use crate::key::{Seqno, Span};
 use crate::keyspace::{KeyspaceId, KeyspaceSpan};
@@ -245,13 +245,13 @@ impl VersionEdit {
     /// `decode`. If `is_prepared`, the edit belongs to a change and must not prepare another.
     fn decode_within(bytes: &[u8], is_prepared: bool) -> Result<Self, EditError> {
         let mut edit = Self::default();
-        let mut reader = Reader::new(bytes);
+        let mut reader = Decoder::new(bytes);
         while !reader.is_empty() {
             let at = reader.position();
             let malformed = |what| EditError::Malformed { at, what };
             let tag = reader.varint().ok_or(malformed("cut field tag"))?;
             let payload = reader.length_prefixed().ok_or(malformed("field runs over the end"))?;
-            let mut field = Reader::new(payload);
+            let mut field = Decoder::new(payload);
             let what = match tag {
                 RANGE_REMOVED => edit.read_range_removed(&mut field).err_name("range removal"),
                 RANGE_ADDED => edit.read_range_added(&mut field).err_name("range"),
@@ -326,12 +326,12 @@ impl VersionEdit {
         Ok(edit)
     }
 
-    fn read_range_removed(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_range_removed(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         self.ranges_removed.push(read_range(field)?);
         Some(())
     }
 
-    fn read_range_added(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_range_added(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         let id = read_range(field)?;
         let span = read_span(field)?;
         let shards = read_shards(field, &span)?;
@@ -342,7 +342,7 @@ impl VersionEdit {
         Some(())
     }
 
-    fn read_keyspace_set(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_keyspace_set(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         let id = read_keyspace_id(field)?;
         let name = field.length_prefixed().filter(|name| name.len() <= KEYSPACE_NAME_BYTES_MAX)?;
         let name = std::str::from_utf8(name).ok()?.into();
@@ -351,13 +351,13 @@ impl VersionEdit {
         Some(())
     }
 
-    fn read_settled_at(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_settled_at(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         self.settled.push((ChangeId(field.varint()?), read_seqno(field)?));
         Some(())
     }
 
     /// The spans must ascend: tables are cut at their ends in one pass.
-    fn read_excised(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_excised(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         let span = read_span(field).filter(|span| !span.is_empty())?;
         let keyspace = read_keyspace(field)?;
         let comes_after = |last: &KeyspaceSpan| {
@@ -369,33 +369,33 @@ impl VersionEdit {
         is_next.then(|| self.excised.push(KeyspaceSpan { keyspace, span }))
     }
 
-    fn read_masked(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_masked(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         let span = read_span(field).filter(|span| !span.is_empty())?;
         let seqno = read_seqno(field)?;
         self.masked.push((KeyspaceSpan { keyspace: read_keyspace(field)?, span }, seqno));
         Some(())
     }
 
-    fn read_shards_moved(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_shards_moved(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         // Applying the edit checks that the bounds lie in the range.
         self.shards_moved.push((read_range(field)?, read_shards(field, &Span::all())?));
         Some(())
     }
 
-    fn read_deleted(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_deleted(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         let (range, place) = (read_range(field)?, Place::read(field)?);
         let name = SliceName { table: read_number(field)?, min_key: read_bound(field)? };
         self.deleted.push((range, place, name));
         Some(())
     }
 
-    fn read_added(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_added(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         let (range, place) = (read_range(field)?, Place::read(field)?);
         self.added.push((range, place, read_slice(field)?));
         Some(())
     }
 
-    fn read_flushed(&mut self, field: &mut Reader<'_>) -> Option<()> {
+    fn read_flushed(&mut self, field: &mut Decoder<'_>) -> Option<()> {
         self.flushed.push((read_range(field)?, read_seqno(field)?));
         Some(())
     }
@@ -411,7 +411,7 @@ impl ErrName for Option<()> {
     }
 }
 
-fn read_range(field: &mut Reader<'_>) -> Option<RangeId> {
+fn read_range(field: &mut Decoder<'_>) -> Option<RangeId> {
     let id = u32::try_from(field.varint()?).ok()?;
     (id <= RANGE_ID_MAX).then_some(RangeId(id))
 }
@@ -423,24 +423,24 @@ fn put_keyspace(out: &mut Vec<u8>, keyspace: KeyspaceId) {
     }
 }
 
-fn read_keyspace(field: &mut Reader<'_>) -> Option<KeyspaceId> {
+fn read_keyspace(field: &mut Decoder<'_>) -> Option<KeyspaceId> {
     if field.is_empty() { Some(KeyspaceId::DEFAULT) } else { read_keyspace_id(field) }
 }
 
 /// The number of a named keyspace. It is the number of its first range.
-fn read_keyspace_id(field: &mut Reader<'_>) -> Option<KeyspaceId> {
+fn read_keyspace_id(field: &mut Decoder<'_>) -> Option<KeyspaceId> {
     read_range(field).map(|range| KeyspaceId(range.0)).filter(|id| !id.is_default())
 }
 
-fn read_seqno(field: &mut Reader<'_>) -> Option<Seqno> {
+fn read_seqno(field: &mut Decoder<'_>) -> Option<Seqno> {
     field.varint().filter(|seqno| *seqno <= SEQNO_ON_DISK_MAX).map(Seqno)
 }
 
-fn read_number(field: &mut Reader<'_>) -> Option<FileNumber> {
+fn read_number(field: &mut Decoder<'_>) -> Option<FileNumber> {
     field.varint().filter(|number| *number <= FILE_NUMBER_MAX).map(FileNumber)
 }
 
-fn read_bound(field: &mut Reader<'_>) -> Option<Bytes> {
+fn read_bound(field: &mut Decoder<'_>) -> Option<Bytes> {
     let key = field.length_prefixed()?;
     // A bound may be the successor of the longest key, which is one byte longer.
     (key.len() <= KEY_BYTES_MAX + 1).then(|| Bytes::copy_from_slice(key))
@@ -461,7 +461,7 @@ fn put_span(out: &mut Vec<u8>, span: &Span) {
     }
 }
 
-fn read_span(field: &mut Reader<'_>) -> Option<Span> {
+fn read_span(field: &mut Decoder<'_>) -> Option<Span> {
     let lo = read_bound(field)?;
     let hi = match field.u8()? {
         0 => None,
@@ -478,7 +478,7 @@ fn put_shards(out: &mut Vec<u8>, shards: &Shards) {
     }
 }
 
-fn read_shards(field: &mut Reader<'_>, span: &Span) -> Option<Shards> {
+fn read_shards(field: &mut Decoder<'_>, span: &Span) -> Option<Shards> {
     let count = field.varint().filter(|count| *count < SHARDS_MAX as u64)?;
     let bounds = (0..count).map(|_| read_bound(field)).collect::<Option<Vec<_>>>()?;
     Shards::at(span, bounds)

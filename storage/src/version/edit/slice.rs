@@ -2,7 +2,7 @@
 
 use super::super::{Landed, SliceMeta, TablePart};
 use super::{read_bound, read_number, read_seqno};
-use crate::codec::{Reader, put_length_prefixed, put_varint};
+use crate::codec::{Decoder, put_length_prefixed, put_varint};
 use crate::table::{KeySketch, TableMeta};
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) fn put_slice(out: &mut Vec<u8>, slice: &SliceMeta) {
     }
 }
 
-pub(super) fn read_slice(field: &mut Reader<'_>) -> Option<SliceMeta> {
+pub(super) fn read_slice(field: &mut Decoder<'_>) -> Option<SliceMeta> {
     let table = Arc::new(read_meta(field)?);
     let known = IS_PART | HAS_SEQNO | HAS_LANDED;
     let flags = field.u8().filter(|flags| flags & !known == 0)?;
@@ -73,7 +73,7 @@ pub(super) fn put_meta(out: &mut Vec<u8>, meta: &TableMeta) {
     out.extend_from_slice(meta.keys.encode());
 }
 
-pub(super) fn read_meta(field: &mut Reader<'_>) -> Option<TableMeta> {
+pub(super) fn read_meta(field: &mut Decoder<'_>) -> Option<TableMeta> {
     Some(TableMeta {
         number: read_number(field)?,
         unique_id: field.take(16)?.try_into().ok()?,

@@ -36,7 +36,7 @@ fn every_kind_that_can_fail_does() {
         let file = vfs.create(p).unwrap();
         control.arm(Fault::of(kind).sticky().errno(EROFS));
         let mut buf = [0; 1];
-        let lock = |taken: Result<Box<dyn LockGuard>, LockError>| match taken {
+        let lock = |taken: Result<Box<dyn FileLock>, LockError>| match taken {
             Ok(_) => Ok(()),
             Err(LockError::Io(error)) => Err(error),
             Err(LockError::Held { .. }) => unreachable!("nobody else is here"),

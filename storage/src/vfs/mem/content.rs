@@ -20,13 +20,13 @@ static ZEROS: LazyLock<Page> = LazyLock::new(|| Arc::new([0; PAGE_BYTES]));
 
 /// A length and the pages below it. The bytes of a page beyond the length are zero.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Content {
+pub(super) struct FileContent {
     len: u64,
     groups: BTreeMap<u64, Group>,
     pages: u64,
 }
 
-impl Content {
+impl FileContent {
     pub(super) fn len(&self) -> u64 {
         self.len
     }
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn clones_do_not_see_later_writes() {
-        let mut a = Content::default();
+        let mut a = FileContent::default();
         a.write(b"before", 4094);
         let b = a.clone();
         a.write(b"AFTER!", 4094);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn cutting_zeroes_what_is_extended_over_again() {
-        let mut a = Content::default();
+        let mut a = FileContent::default();
         a.write(&[7; 10_000], 0);
         a.set_len(5000);
         assert_eq!(a.allocated(), 8192);

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::chance::Chance;
-use super::content::{Content, PAGE_BYTES, Page};
+use super::content::{FileContent, PAGE_BYTES, Page};
 use super::inode::{DirtyPage, Inode, SECTOR_BYTES};
-use super::namespace::{Directory, Disk, Entry};
+use super::namespace::{DirEntry, Directory, Disk};
 
 /// Which of the possible disks a power cut leaves. The number is a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,7 +88,9 @@ pub(super) fn image(disk: &Disk, kind: CrashKind) -> Disk {
         }
         let names = surviving_names(dir, kind, &mut chance);
         ids.extend(
-            names.values().filter_map(|e| if let Entry::File(id) = e { Some(*id) } else { None }),
+            names
+                .values()
+                .filter_map(|e| if let DirEntry::File(id) = e { Some(*id) } else { None }),
         );
         let left = Directory { current: names.clone(), durable: names, unsynced: BTreeMap::new() };
         dirs.insert(path.clone(), Arc::new(left));
@@ -110,14 +112,14 @@ fn is_linked(dirs: &BTreeMap<std::path::PathBuf, Arc<Directory>>, path: &Path) -
     let Some((parent, name)) = dirs.get(parent).zip(name.to_str()) else {
         return false;
     };
-    parent.current.get(name) == Some(&Entry::Dir)
+    parent.current.get(name) == Some(&DirEntry::Dir)
 }
 
 fn surviving_names(
     dir: &Directory,
     kind: CrashKind,
     chance: &mut Chance,
-) -> BTreeMap<String, Entry> {
+) -> BTreeMap<String, DirEntry> {
     match kind {
         CrashKind::DropUnsynced => dir.durable.clone(),
         CrashKind::RandomDirents(_) | CrashKind::Mixed(_) => {
@@ -140,7 +142,12 @@ fn surviving_names(
     }
 }
 
-fn surviving_content(disk: &Disk, inode: &Inode, kind: CrashKind, chance: &mut Chance) -> Content {
+fn surviving_content(
+    disk: &Disk,
+    inode: &Inode,
+    kind: CrashKind,
+    chance: &mut Chance,
+) -> FileContent {
     use Rule::{Drop, Garbage, Keep, Sectors, Torn, ZeroExtended};
     let rule = match kind {
         CrashKind::DropUnsynced => Drop,

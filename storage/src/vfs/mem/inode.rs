@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::content::{Content, PAGE_BYTES, page_span, pieces};
+use super::content::{FileContent, PAGE_BYTES, page_span, pieces};
 use super::namespace::{FailedSync, SpaceUse};
 
 /// The unit that a disk writes atomically.
@@ -16,9 +16,9 @@ const VERSIONS_MAX: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
     /// The page cache: what reads return.
-    pub(super) current: Content,
+    pub(super) current: FileContent,
     /// What certainly survives a power cut.
-    pub(super) durable: Content,
+    pub(super) durable: FileContent,
     /// Pages with bytes that were written after the last sync.
     pub(super) dirty: BTreeMap<u64, Arc<DirtyPage>>,
     /// Pages that a failed sync marked clean. They are readable until the cache is dropped, but not

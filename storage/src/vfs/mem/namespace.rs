@@ -12,7 +12,7 @@ use super::inode::Inode;
 
 /// What a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum DirEntry {
     File(u64),
     Dir,
 }
@@ -20,14 +20,14 @@ pub(super) enum Entry {
 /// A directory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Directory {
-    pub(super) current: BTreeMap<String, Entry>,
-    pub(super) durable: BTreeMap<String, Entry>,
+    pub(super) current: BTreeMap<String, DirEntry>,
+    pub(super) durable: BTreeMap<String, DirEntry>,
     /// For each changed name, what it has referred to since the last sync, the current entry last.
-    pub(super) unsynced: BTreeMap<String, Vec<Option<Entry>>>,
+    pub(super) unsynced: BTreeMap<String, Vec<Option<DirEntry>>>,
 }
 
 impl Directory {
-    fn set(&mut self, name: &str, entry: Option<Entry>) {
+    fn set(&mut self, name: &str, entry: Option<DirEntry>) {
         match entry {
             Some(entry) => self.current.insert(name.to_owned(), entry),
             None => self.current.remove(name),
@@ -43,7 +43,7 @@ impl Directory {
     fn inodes(&self) -> impl Iterator<Item = u64> {
         let unsynced = self.unsynced.values().flatten().flatten();
         let all = self.current.values().chain(self.durable.values()).chain(unsynced);
-        all.filter_map(|entry| if let Entry::File(id) = entry { Some(*id) } else { None })
+        all.filter_map(|entry| if let DirEntry::File(id) = entry { Some(*id) } else { None })
     }
 }
 
@@ -162,9 +162,9 @@ impl Disk {
     }
 
     /// What a path refers to.
-    pub(super) fn find(&self, path: &Path) -> io::Result<Entry> {
+    pub(super) fn find(&self, path: &Path) -> io::Result<DirEntry> {
         if path == Path::new("/") {
-            return Ok(Entry::Dir);
+            return Ok(DirEntry::Dir);
         }
         let (dir, name) = split(path)?;
         self.dir(dir)?.current.get(name).copied().ok_or_else(|| ErrorKind::NotFound.into())
@@ -173,8 +173,8 @@ impl Disk {
     /// The inode of a file.
     pub(super) fn find_file(&self, path: &Path) -> io::Result<u64> {
         match self.find(path)? {
-            Entry::File(id) => Ok(id),
-            Entry::Dir => Err(ErrorKind::IsADirectory.into()),
+            DirEntry::File(id) => Ok(id),
+            DirEntry::Dir => Err(ErrorKind::IsADirectory.into()),
         }
     }
 
@@ -186,7 +186,7 @@ impl Disk {
         }
         self.room_for_a_name()?;
         let dir = self.dir_mut(dir)?;
-        dir.set(name, Some(Entry::File(id)));
+        dir.set(name, Some(DirEntry::File(id)));
         self.inodes.insert(id, Arc::default());
         self.next_inode += 1;
         Ok(id)
@@ -197,11 +197,11 @@ impl Disk {
         ancestors.reverse();
         for path in ancestors {
             match self.find(path) {
-                Ok(Entry::Dir) => {}
-                Ok(Entry::File(_)) => return Err(ErrorKind::AlreadyExists.into()),
+                Ok(DirEntry::Dir) => {}
+                Ok(DirEntry::File(_)) => return Err(ErrorKind::AlreadyExists.into()),
                 Err(_) => {
                     let (dir, name) = split(path)?;
-                    self.dir_mut(dir)?.set(name, Some(Entry::Dir));
+                    self.dir_mut(dir)?.set(name, Some(DirEntry::Dir));
                     self.dirs.insert(path.to_owned(), Arc::default());
                 }
             }
@@ -213,12 +213,12 @@ impl Disk {
         let id = self.find_file(from)?;
         let ((from_dir, from_name), (to_dir, to_name)) = (split(from)?, split(to)?);
         match self.find(to) {
-            Ok(Entry::Dir) => return Err(ErrorKind::IsADirectory.into()),
-            Ok(Entry::File(same)) if same == id => return Ok(()),
+            Ok(DirEntry::Dir) => return Err(ErrorKind::IsADirectory.into()),
+            Ok(DirEntry::File(same)) if same == id => return Ok(()),
             _ => {}
         }
         self.room_for_a_name()?;
-        self.dir_mut(to_dir)?.set(to_name, Some(Entry::File(id)));
+        self.dir_mut(to_dir)?.set(to_name, Some(DirEntry::File(id)));
         self.dir_mut(from_dir)?.set(from_name, None);
         self.collect();
         Ok(())
@@ -234,7 +234,7 @@ impl Disk {
             return Err(ErrorKind::CrossesDevices.into());
         }
         self.room_for_a_name()?;
-        self.dir_mut(dir)?.set(name, Some(Entry::File(id)));
+        self.dir_mut(dir)?.set(name, Some(DirEntry::File(id)));
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl Disk {
     /// Bytes of space taken by files that have a name now, or a handle.
     pub(super) fn used(&self) -> u64 {
         let named = self.dirs.values().flat_map(|dir| dir.current.values());
-        let named = named.filter_map(|e| if let Entry::File(id) = e { Some(*id) } else { None });
+        let named = named.filter_map(|e| if let DirEntry::File(id) = e { Some(*id) } else { None });
         let live: BTreeSet<u64> = named.chain(self.handles.keys().copied()).collect();
         live.iter().map(|id| self.inode(*id).used(self.settings.space)).sum()
     }

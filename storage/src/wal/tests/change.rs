@@ -6,7 +6,7 @@
 use super::damage::{alter, corrupt_at, segment, with};
 use super::*;
 use crate::limits::SEQNO_ON_DISK_MAX;
-use record::{RECORD_HEADER_BYTES, RecordHeader, Seed, kind};
+use record::{RECORD_HEADER_BYTES, RecordHeader, RecordSeed, kind};
 
 /// Length of the record of a change.
 const CHANGE: u64 = (RECORD_HEADER_BYTES + CHANGE_BYTES) as u64;
@@ -14,7 +14,7 @@ const CHANGE: u64 = (RECORD_HEADER_BYTES + CHANGE_BYTES) as u64;
 /// Writes a record at `offset` whose header and bytes are those of `header` and `payload`. Its
 /// checksum is valid if the header claims the length of `payload`.
 fn forge(vfs: &MemVfs, number: u64, offset: u64, header: &RecordHeader, payload: &[u8]) -> u64 {
-    let seed = Seed::new(&IDENTITY, FileNumber(number));
+    let seed = RecordSeed::new(&IDENTITY, FileNumber(number));
     let (head, _) = record::encode(seed, offset, header, crc(payload));
     let file = vfs.open_rw(&wal_path(number)).unwrap();
     file.write_all_at(&head, offset).unwrap();

@@ -199,7 +199,7 @@ fn segments_of_another_place_are_refused() {
     assert!(swapped.to_string().contains("says it is number"), "{swapped}");
     let other = LogIdentity { db_id: [1; 16] };
     let vfs: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
-    let mut each = |_: Entry<'_>| panic!("nothing is handed out");
+    let mut each = |_: LogItem<'_>| panic!("nothing is handed out");
     let numbers = [FileNumber(1)];
     let foreign = replay(&vfs, Path::new(DIR), &other, &known(1), &numbers, &mut each);
     assert!(foreign.unwrap_err().to_string().contains("another database"));
@@ -549,11 +549,11 @@ fn c1_a_segment_that_begins_beyond_the_last_number_is_refused() {
 /// Planted: the numbers of a record are added without a check.
 #[test]
 fn c4_made_up_numbers_in_records_are_refused_or_harmless() {
-    use super::record::{RecordHeader, Seed, encode, kind};
+    use super::record::{RecordHeader, RecordSeed, encode, kind};
     use crate::codec::crc;
     let (bench, last) = five();
     let whole = segment(&bench.vfs, 1);
-    let seed = Seed::new(&IDENTITY, FileNumber(1));
+    let seed = RecordSeed::new(&IDENTITY, FileNumber(1));
     let numbers = [0, 1, 9, 1 << 32, SEQNO_ON_DISK_MAX, SEQNO_MAX, 1 << 63, u64::MAX - 1, u64::MAX];
     let payload = &whole[last + 24..bench.log.tail() as usize];
     let (mut believed, mut refused) = (0, 0);

@@ -1,331 +1,25 @@
 //! Whole spans of keys at once: ingesting tables from outside, excising spans, and replacing spans
 //! by what another database has.
-//!
-//! Long because each call has its rules and an example beside it.
+
+mod plan;
+mod table_writer;
+
+pub use plan::IngestPlan;
+pub use table_writer::{TableFile, TableWriter};
 
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::keyspaces::another_database;
-use crate::options;
-use crate::options::{Compression, Options};
 use crate::snapshot::Snapshot;
+use plan::Entry;
 use sluicedb_actors::bulk_worker::message::{Content, ExternalFile};
-use sluicedb_storage::batch::KeyspaceRef;
-use sluicedb_storage::external::ExternalWriter;
-use sluicedb_storage::key::{Kind, Span};
+use sluicedb_storage::key::Span;
 use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::keyspace::KeyspaceSpan;
-use sluicedb_storage::table::TableOptions;
-use sluicedb_storage::vfs::Vfs;
-use sluicedb_storage::vfs::disk::DiskVfs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 /// A span with at most this many keys is deleted key by key.
 const HANDFUL: u64 = 16;
-
-/// Writes a table outside a database, with entries in key order, to be ingested with
-/// [`Db::ingest`].
-///
-/// It needs no database, and any number of tables can be written side by side. Blocks on the disk:
-/// in an async program use it on a thread that may wait.
-///
-/// # Examples
-///
-/// ```
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let path = dir.path().join("words.table");
-/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// let mut table = sluicedb::TableWriter::create(&path)?;
-/// for word in ["ant", "bee", "cat"] {
-///     table.put(word, "an animal")?;
-/// }
-/// assert_eq!(table.finish()?.entries, 3);
-///
-/// let db = sluicedb::Db::open(dir.path().join("db")).await?;
-/// db.ingest([&path]).await?;
-/// assert_eq!(db.get("bee").await?.as_deref(), Some(&b"an animal"[..]));
-/// # Ok::<_, sluicedb::Error>(()) }).unwrap();
-/// ```
-#[derive(Debug)]
-#[must_use = "a table that is not finished is removed"]
-pub struct TableWriter {
-    path: PathBuf,
-    writer: ExternalWriter,
-}
-
-/// A table outside a database.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its entries, deletes included.
-    pub entries: u64,
-    /// Its bytes on disk.
-    pub bytes: u64,
-    /// Its first key.
-    pub first_key: Vec<u8>,
-    /// Its last key.
-    pub last_key: Vec<u8>,
-}
-
-impl TableWriter {
-    /// Creates a table in a new file. It is compressed as a database's tables are by default.
-    ///
-    /// # Errors
-    /// `Io`, including when the file exists already.
-    ///
-    /// # Examples
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// let mut table = sluicedb::TableWriter::create(dir.path().join("words.table"))?;
-    /// table.put("ant", "an animal")?;
-    /// table.finish()?;
-    /// let again = sluicedb::TableWriter::create(dir.path().join("words.table"));
-    /// assert_eq!(again.unwrap_err().kind(), sluicedb::ErrorKind::Io);
-    /// # Ok::<_, sluicedb::Error>(())
-    /// ```
-    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
-        Self::create_with(path, Options::default().compression)
-    }
-
-    /// As [`create`](Self::create), with this compression.
-    ///
-    /// # Errors
-    /// As [`create`](Self::create).
-    ///
-    /// # Examples
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// use sluicedb::{Compression, TableWriter};
-    /// let path = dir.path().join("photos.table");
-    /// let mut table = TableWriter::create_with(&path, Compression::None)?;
-    /// table.put("photo:1", vec![7; 50_000])?;
-    /// assert!(table.finish()?.bytes > 50_000);
-    /// # Ok::<_, sluicedb::Error>(())
-    /// ```
-    pub fn create_with(path: impl AsRef<Path>, compression: Compression) -> Result<Self> {
-        let vfs: Arc<dyn Vfs> = Arc::new(DiskVfs::new());
-        let path = path.as_ref().to_owned();
-        let compression = options::table_compression(compression);
-        let options = TableOptions { compression, ..TableOptions::default() };
-        let writer = ExternalWriter::create(&vfs, &path, options::fresh_bytes(), options)?;
-        Ok(Self { path, writer })
-    }
-
-    /// Adds an entry. Its key must be greater than the last one, in byte order. Blocks on the disk
-    /// when a block is full.
-    ///
-    /// # Errors
-    /// `Invalid` for a key that is not greater, for an empty key or one longer than 65,535 bytes,
-    /// and for a value that is too long: the table goes on without the entry. `Io`: drop the table.
-    ///
-    /// # Examples
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// let mut table = sluicedb::TableWriter::create(dir.path().join("words.table"))?;
-    /// table.put("bee", "an animal")?;
-    /// assert_eq!(table.put("ant", "late").unwrap_err().kind(), sluicedb::ErrorKind::Invalid);
-    /// table.put("cat", "an animal")?;
-    /// assert_eq!(table.finish()?.entries, 2);
-    /// # Ok::<_, sluicedb::Error>(())
-    /// ```
-    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        Ok(self.writer.add(key.as_ref(), Kind::Put, value.as_ref())?)
-    }
-
-    /// Adds a delete. Once ingested, it hides what the database has for the key.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    ///
-    /// # Examples
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// use sluicedb::{Db, TableWriter};
-    /// let db = Db::open(dir.path().join("db")).await?;
-    /// db.put("user:1", "Ada").await?;
-    /// let path = dir.path().join("gone.table");
-    /// let mut table = TableWriter::create(&path)?;
-    /// table.delete("user:1")?;
-    /// table.finish()?;
-    /// db.ingest([&path]).await?;
-    /// assert_eq!(db.get("user:1").await?, None);
-    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
-    /// ```
-    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        Ok(self.writer.add(key.as_ref(), Kind::Delete, &[])?)
-    }
-
-    /// Entries added so far.
-    ///
-    /// # Examples
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// let mut table = sluicedb::TableWriter::create(dir.path().join("words.table"))?;
-    /// table.put("ant", "an animal")?;
-    /// table.delete("bee")?;
-    /// assert_eq!(table.entries(), 2);
-    /// # Ok::<_, sluicedb::Error>(())
-    /// ```
-    pub fn entries(&self) -> u64 {
-        self.writer.entries()
-    }
-
-    /// Finishes the table. When this returns, the table and its name are durable.
-    ///
-    /// # Errors
-    /// `Invalid` for a table without entries; `Io`. The file is removed then.
-    ///
-    /// # Examples
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// let mut table = sluicedb::TableWriter::create(dir.path().join("words.table"))?;
-    /// table.put("ant", "an animal")?;
-    /// table.put("bee", "an animal")?;
-    /// let file = table.finish()?;
-    /// assert_eq!((file.entries, &file.last_key[..]), (2, &b"bee"[..]));
-    /// # Ok::<_, sluicedb::Error>(())
-    /// ```
-    pub fn finish(self) -> Result<TableFile> {
-        let meta = self.writer.finish()?;
-        Ok(TableFile {
-            path: self.path,
-            entries: meta.entries,
-            bytes: meta.file_bytes,
-            first_key: meta.min_key.to_vec(),
-            last_key: meta.max_key.to_vec(),
-        })
-    }
-}
-
-/// What [`Db::ingest_and_excise`] does: spans, each with the tables that hold everything that will
-/// be in it.
-///
-/// # Examples
-/// ```
-/// # let dir = tempfile::tempdir().unwrap();
-/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// use sluicedb::{Db, IngestPlan, TableWriter};
-///
-/// let path = dir.path().join("words.table");
-/// let mut table = TableWriter::create(&path)?;
-/// table.put("word:ant", "new")?;
-/// table.finish()?;
-///
-/// let db = Db::open(dir.path().join("db")).await?;
-/// db.put("word:bee", "old").await?;
-/// let plan = IngestPlan::new().replace("word:".."word;", [&path]);
-/// assert_eq!(db.ingest_and_excise(plan).await?, 1);
-/// assert_eq!(db.get("word:bee").await?, None);
-/// assert!(db.contains_key("word:ant").await?);
-/// # Ok::<_, sluicedb::Error>(()) }).unwrap();
-/// ```
-#[derive(Clone, Debug, Default)]
-#[must_use = "a plan does nothing by itself"]
-pub struct IngestPlan {
-    entries: Vec<Entry>,
-}
-
-/// One span of a plan.
-#[derive(Clone, Debug)]
-struct Entry {
-    /// `None` for the keyspace of the handle that carries the plan out.
-    keyspace: Option<KeyspaceRef>,
-    span: Span,
-    tables: Vec<PathBuf>,
-}
-
-impl IngestPlan {
-    /// A plan that changes nothing yet.
-    ///
-    /// # Examples
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// let db = sluicedb::Db::open(dir.path()).await?;
-    /// let plan = sluicedb::IngestPlan::new();
-    /// assert_eq!(db.ingest_and_excise(plan).await?, 0, "nothing happens");
-    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
-    /// ```
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a span. Afterwards it holds what `tables` have and nothing else; without tables it is
-    /// empty. All keys of the tables must be in the span. The span belongs to the keyspace of the
-    /// handle that carries the plan out.
-    ///
-    /// # Examples
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// let db = sluicedb::Db::open(dir.path()).await?;
-    /// use sluicedb::IngestPlan;
-    /// db.put("a:1", "old").await?;
-    /// db.put("b:1", "old").await?;
-    /// let nothing: [&str; 0] = [];
-    /// let plan = IngestPlan::new().replace("a:".."a;", nothing).replace("b:".."b;", nothing);
-    /// db.ingest_and_excise(plan).await?;
-    /// assert!(!db.contains_key("a:1").await? && !db.contains_key("b:1").await?);
-    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
-    /// ```
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "`replace(a..b, tables)` reads better than `replace(&(a..b), tables)`"
-    )]
-    pub fn replace<P: AsRef<Path>>(
-        self,
-        span: impl KeyRange,
-        tables: impl IntoIterator<Item = P>,
-    ) -> Self {
-        self.with(None, span.span(), tables)
-    }
-
-    /// As [`replace`](Self::replace), for a span of the keyspace of this handle.
-    ///
-    /// # Examples
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// let db = sluicedb::Db::open(dir.path()).await?;
-    /// use sluicedb::IngestPlan;
-    /// let index = db.keyspace("index").await?;
-    /// db.put("user:1", "Ada").await?;
-    /// index.put("Ada", "user:1").await?;
-    /// let nothing: [&str; 0] = [];
-    /// let plan = IngestPlan::new().replace("user:".."user;", nothing);
-    /// let plan = plan.replace_in(&index, .., nothing);
-    /// db.ingest_and_excise(plan).await?;
-    /// assert!(!db.contains_key("user:1").await? && !index.contains_key("Ada").await?);
-    /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
-    /// ```
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "`replace_in(&index, a..b, tables)` reads better than with `&(a..b)`"
-    )]
-    pub fn replace_in<P: AsRef<Path>>(
-        self,
-        keyspace: impl Into<KeyspaceRef>,
-        span: impl KeyRange,
-        tables: impl IntoIterator<Item = P>,
-    ) -> Self {
-        self.with(Some(keyspace.into()), span.span(), tables)
-    }
-
-    fn with<P: AsRef<Path>>(
-        mut self,
-        keyspace: Option<KeyspaceRef>,
-        span: Span,
-        tables: impl IntoIterator<Item = P>,
-    ) -> Self {
-        let tables = tables.into_iter().map(|path| path.as_ref().to_owned()).collect();
-        self.entries.push(Entry { keyspace, span, tables });
-        self
-    }
-}
 
 /// What [`Db::replace_from`] does if the source has nothing in any of the spans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -359,12 +53,11 @@ impl Db {
     /// merge. When it returns, the change survives a power cut. A thread of the engine does the
     /// work; writers and readers go on.
     ///
-    /// # Errors
-    /// `Invalid` for tables whose key ranges overlap, and for a value longer than
-    /// [`value_bytes_max`](Options::value_bytes_max). `Corrupt` for a file that is damaged or not
-    /// such a table. `Io`, `NoSpace`, `Closed`, or why the engine has stopped. Nothing has happened
-    /// then, with one exception: if there is no space to sync the log, the change is in force, and
-    /// becomes durable once there is space.
+    /// # Errors `Invalid` for tables whose key ranges overlap, and for a value longer than
+    /// [`value_bytes_max`](crate::Options::value_bytes_max). `Corrupt` for a file that is damaged
+    /// or not such a table. `Io`, `NoSpace`, `Closed`, or why the engine has stopped. Nothing has
+    /// happened then, with one exception: if there is no space to sync the log, the change is in
+    /// force, and becomes durable once there is space.
     ///
     /// # Cancellation
     /// If it is dropped before the tables are written, nothing happens, and the writing ends soon.
