@@ -16,7 +16,7 @@ const REASON: &str = "//! Long because ";
 /// The most columns of a line.
 const COLUMNS_MAX: usize = 100;
 
-/// Names that two public types have, and why.
+/// Names that two types have which other modules see, and why.
 ///
 /// Types of `src` are the user's view of the engine's types: plain data, without its handles.
 const TWINS: &[(&str, &str)] = &[
@@ -170,13 +170,29 @@ fn wide_lines(files: &[File]) -> Vec<String> {
             }
         }
     }
+    for file in files.iter().filter(|file| has_ending(&file.path, "md")) {
+        let mut is_code = false;
+        for (number, line) in (1..).zip(file.text.lines()) {
+            is_code ^= line.trim_start().starts_with("```");
+            // Tables and pictures are as wide as they are. What is in backticks is not parted.
+            let is_prose = !is_code && !line.starts_with(['|', '<']) && !line.starts_with("    ");
+            let outside = line.trim_start().split('`').step_by(2);
+            let can_be_parted = outside.skip(1).any(|text| text.contains(' '))
+                || line.split('`').next().is_some_and(|text| text.trim().contains(' '));
+            let columns = line.chars().count();
+            if is_prose && columns > COLUMNS_MAX && can_be_parted && !line.contains("https://") {
+                complaints.push(format!("{}:{number}: {columns} columns", file.path));
+            }
+        }
+    }
     complaints
 }
 
 #[test]
 fn no_line_is_wider_than_a_hundred_columns() {
     let wide = format!("// {}", "x".repeat(COLUMNS_MAX - 2));
-    check(wide_lines, vec![plant("storage/src/wide.rs", wide)]);
+    let prose = format!("It is {} and more.", "long ".repeat(COLUMNS_MAX / 5));
+    check(wide_lines, vec![plant("storage/src/wide.rs", wide), plant("docs/wide.md", prose)]);
 }
 
 /// Where unsafe code may be.
@@ -205,9 +221,14 @@ fn unsafe_code_is_where_the_rules_allow_it() {
 
 // --- Names ---------------------------------------------------------------------------------------
 
-/// The text after `pub` of a type on this line, if the line defines a public type.
-fn public_type(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("pub ")?;
+/// The name of a type that this line defines for other modules, if it defines one.
+fn shared_type(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("pub")?;
+    let rest = match rest.strip_prefix('(') {
+        Some(restricted) => restricted.split_once(')')?.1,
+        None => rest,
+    };
+    let rest = rest.strip_prefix(' ')?;
     let kinds = ["struct ", "enum ", "trait ", "type ", "union ", "unsafe trait "];
     let name = kinds.iter().find_map(|kind| rest.strip_prefix(kind))?;
     name.split(|c: char| !c.is_alphanumeric() && c != '_').next()
@@ -216,7 +237,7 @@ fn public_type(line: &str) -> Option<&str> {
 fn twin_types(files: &[File], twins: &[(&str, &str)]) -> Vec<String> {
     let mut places = BTreeMap::<&str, BTreeSet<&str>>::new();
     for file in files.iter().filter(|file| file.is_library()) {
-        for name in file.text.lines().filter_map(public_type) {
+        for name in file.text.lines().filter_map(shared_type) {
             places.entry(name).or_default().insert(&file.path);
         }
     }
@@ -231,9 +252,12 @@ fn twin_types(files: &[File], twins: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn no_public_type_has_the_name_of_another() {
-    let planted = plant("storage/src/planted.rs", "pub struct WriteBatch;\n");
-    check(|files| twin_types(files, TWINS), vec![planted]);
+fn no_type_that_modules_share_has_the_name_of_another() {
+    let planted = vec![
+        plant("storage/src/planted.rs", "pub struct WriteBatch;\n"),
+        plant("storage/src/planted.rs", "pub(super) enum WriteBatch {}\n"),
+    ];
+    check(|files| twin_types(files, TWINS), planted);
 }
 
 /// The words of an identifier, in small letters: those of `OneName` and `one_name` are the same.
