@@ -469,3 +469,32 @@ fn unmapped(files: &[File]) -> Vec<String> {
 fn the_code_map_names_every_module() {
     check(unmapped, vec![plant("src/planted.rs", ""), plant("storage/src/planted/mod.rs", "")]);
 }
+
+/// The folder of each actor has the files that the table of shapes says, but for those it excepts.
+fn misshapen_actors(files: &[File]) -> Vec<String> {
+    let packages = chapter(files, "docs/ARCHITECTURE.md", "\n## Packages");
+    let row = |file: &str| {
+        let opening = format!("| `{file}` |");
+        packages.lines().find(|line| line.starts_with(&opening)).expect("a row").to_lowercase()
+    };
+    let has = |path: String| files.iter().any(|file| file.path == path);
+    let mut complaints = Vec::new();
+    for file in files {
+        let Some(folder) = file.path.strip_suffix("/run.rs") else { continue };
+        let Some(actor) = folder.strip_prefix("actors/src/") else { continue };
+        for part in ["message.rs", "state.rs"] {
+            let is_excepted = row(part).contains(&actor.replace('_', " "));
+            if has(format!("{folder}/{part}")) == is_excepted {
+                complaints.push(format!("{folder}/{part}: excepted: {is_excepted}"));
+            }
+        }
+    }
+    complaints
+}
+
+#[test]
+fn each_actor_has_the_shape_that_the_architecture_says() {
+    let planted =
+        vec![plant("actors/src/reclaimer/state.rs", ""), plant("actors/src/planted/run.rs", "")];
+    check(misshapen_actors, planted);
+}
