@@ -9,11 +9,12 @@
 
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
+use crate::sync::lock;
 use crate::vfs::Vfs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Bytes per write if the file system cannot guarantee blocks.
 const FILL_BYTES: u64 = 64 << 10;
@@ -66,7 +67,7 @@ impl SpaceReserve {
     /// executor threads.
     pub fn turn(&self) -> ReserveTurn<'_> {
         // The mutex guards no data: the state is in the atomics.
-        let only = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let only = lock(&self.turn);
         ReserveTurn { reserve: self, _only: only }
     }
 

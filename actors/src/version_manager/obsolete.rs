@@ -4,11 +4,12 @@
 //! before it was dropped. So the number of a reader's superversion tells whether the reader holds
 //! the table, and readers do nothing for it.
 
+use sluicedb_kernel::sync::lock;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::version::TableHandle;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// A table of earlier superversions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,6 @@ impl ObsoleteTables {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

@@ -19,11 +19,12 @@
 
 use super::chunk::Chunk;
 use super::class::ChunkClass;
+use crate::sync::lock;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 // Not `crate::sync`: no protocol of readers or writers depends on this lock, so loom need not
 // explore it.
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Large chunks that should be in stock for a growing memtable: one for its buffer and one for its
 /// index.
@@ -134,7 +135,7 @@ impl ChunkPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.chunks)
     }
 
     /// Bytes that are available to the next memtables.

@@ -10,12 +10,13 @@
 
 use super::block::Block;
 use crate::error::Result;
+use crate::sync::lock;
 use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
 use quick_cache::{OptionsBuilder, Weighter};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What a cached block costs beside its bytes: the cache's own records and the allocation's header.
 const OVERHEAD_BYTES: u64 = 96;
@@ -156,7 +157,7 @@ impl BlockCache {
     /// Gives the blocks what the tables leave.
     fn resize(&self) {
         let Some(blocks) = &self.blocks else { return };
-        let _one = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.resizing);
         let rest = self.capacity_bytes.saturating_sub(self.index_bytes() + self.filter_bytes());
         let shards = blocks.num_shards() as u64;
         // Rounding up, as the cache does, could exceed what is left.

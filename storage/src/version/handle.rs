@@ -7,12 +7,13 @@
 use super::table_cache::TableCache;
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
+use crate::sync::lock;
 use crate::table::{CacheName, ReadTier, Table, TableMeta};
 use arc_swap::{ArcSwapOption, Guard};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The numbers of the tables that no version, view or job holds any more. All versions of one
 /// database share it.
@@ -37,11 +38,11 @@ impl ObsoleteFiles {
 
     /// Takes the numbers whose files may now be removed.
     pub fn take(&self) -> Vec<FileNumber> {
-        std::mem::take(&mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.numbers))
     }
 
     fn add(&self, number: FileNumber) {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+        lock(&self.numbers).push(number);
         if let Some(bell) = self.bell.get() {
             bell();
         }
@@ -159,7 +160,7 @@ impl TableHandle {
         let Some(cache) = &self.cache else {
             return Err(Error::invalid(format!("table {} is only planned with", self.meta.number)));
         };
-        let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.opening);
         let mut table = self.table.load_full();
         if table.is_none() {
             table = Some(cache.open(self.name, &self.meta)?);

@@ -12,13 +12,14 @@
 use super::handle::{ObsoleteFiles, TableHandle};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
+use crate::sync::lock;
 use crate::table::{BlockCache, CacheName, ReadTier, Table, TableId, TableMeta};
 use crate::vfs::Vfs;
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Limits of the open tables.
 #[derive(Clone, Debug)]
@@ -87,7 +88,7 @@ impl TableCache {
     pub fn handle(self: &Arc<Self>, meta: Arc<TableMeta>) -> Arc<TableHandle> {
         let handle =
             TableHandle::new(meta, Some(Arc::clone(self)), Arc::clone(&self.obsolete_files));
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handles = lock(&self.handles);
         if handles.len() == handles.capacity() {
             handles.retain(|handle| handle.strong_count() > 0);
             // Doubling spreads the cost of the sweep over the handles that are added.
@@ -104,7 +105,7 @@ impl TableCache {
     /// reader of that table will meet it again.
     pub fn outlive(&self) {
         self.lock().ended = true;
-        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let handles = lock(&self.handles).clone();
         for handle in handles.iter().filter_map(Weak::upgrade) {
             if let Err(error) = handle.table(ReadTier::Disk) {
                 tracing::warn!(%error, "a table that a snapshot may need was not opened");
@@ -232,7 +233,7 @@ impl TableCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Clock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.clock)
     }
 }
 

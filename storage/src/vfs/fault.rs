@@ -11,11 +11,12 @@
 #[cfg(test)]
 mod tests;
 
+use crate::sync::lock;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::chance::Chance;
 use super::{DiskOperation, File, FileLock, LockError, Mapping, MemVfs, OperationKind, Vfs};
@@ -183,7 +184,7 @@ impl fmt::Debug for FaultControl {
 
 impl FaultControl {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Arms one more fault. Each fault counts its own matches from now on. If several are due for

@@ -19,11 +19,12 @@ mod namespace;
 #[cfg(test)]
 mod tests;
 
+use crate::sync::lock;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use crash::CrashKind;
 pub use namespace::{FailedSync, SpaceUse};
@@ -60,7 +61,7 @@ pub struct Images {
 impl Images {
     /// Removes and returns the images so far, each with the operation that was *not* yet done.
     pub fn take(&self) -> Vec<(DiskOperation, MemVfs)> {
-        std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.taken))
     }
 }
 
@@ -95,7 +96,7 @@ impl MemVfs {
     /// Ignores poisoning, so that a panicking test does not turn every later access into a second
     /// panic.
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.shared.disk.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.disk)
     }
 
     /// Limits the space, in bytes, from now on; `None` lifts the limit. Space is counted in pages
@@ -159,14 +160,14 @@ impl MemVfs {
     /// Calls `hook` before each read of a file, on the thread that does it, without a lock.
     /// Replaces an earlier one.
     pub fn on_read(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
-        let mut slot = self.shared.read_hook.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = lock(&self.shared.read_hook);
         *slot = Some(Arc::new(hook));
     }
 
     /// Calls `hook` when a file is closed and unmapped, on the thread that did it, without a lock.
     /// Replaces an earlier one.
     pub fn on_close(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
-        let mut slot = self.shared.close_hook.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = lock(&self.shared.close_hook);
         *slot = Some(Arc::new(hook));
     }
 
@@ -176,7 +177,7 @@ impl MemVfs {
     }
 
     fn set_hook(&self, hook: Option<Hook>) {
-        *self.shared.hook.lock().unwrap_or_else(PoisonError::into_inner) = hook;
+        *lock(&self.shared.hook) = hook;
     }
 
     /// Takes a `kill_clone` before every `every`th changing operation. Uses the hook of
@@ -191,7 +192,7 @@ impl MemVfs {
         self.on_operation(move |disk, operation| {
             if operation.number % every == 0 {
                 let image = (operation.clone(), disk.kill_clone());
-                taken.lock().unwrap_or_else(PoisonError::into_inner).push(image);
+                lock(&taken).push(image);
             }
         });
         images
@@ -249,12 +250,12 @@ impl MemVfs {
             disk.operations
         };
         if kind.is_change() {
-            let hook = self.shared.hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let hook = lock(&self.shared.hook).clone();
             if let Some(hook) = hook {
                 hook(self, &DiskOperation { number, kind, path: path.to_owned(), offset, len });
             }
         } else if kind == OperationKind::Read {
-            let hook = self.shared.read_hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let hook = lock(&self.shared.read_hook).clone();
             if let Some(hook) = hook {
                 hook(path);
             }
@@ -408,7 +409,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.vfs.disk().release_inode(self.id);
         let hook = &self.vfs.shared.close_hook;
-        let hook = hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let hook = lock(hook).clone();
         if let Some(hook) = hook {
             hook(&self.path);
         }

@@ -8,10 +8,11 @@
 
 use super::mem::MemVfs;
 use super::{File, FileLock, LockError, Vfs};
+use crate::sync::lock;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A read-only disk with changes in memory; see the module.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl OverlayVfs {
     }
 
     fn hidden(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.hidden)
     }
 
     fn is_above(&self, path: &Path) -> bool {

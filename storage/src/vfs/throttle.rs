@@ -11,11 +11,12 @@
 //! It does not refuse, lose or reorder anything (see `fault`, `mem`).
 
 use super::{File, FileLock, LockError, Mapping, Vfs};
+use crate::sync::lock;
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The most bytes that queue at once.
@@ -66,12 +67,12 @@ pub struct ThrottleControl {
 impl ThrottleControl {
     /// Sets the speed from now on. Waits that have begun are not affected.
     pub fn set_speed(&self, speed: Speed) {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).speed = speed;
+        lock(&self.line).speed = speed;
     }
 
     /// Bytes charged so far, including the price of syncs.
     pub fn passed_bytes(&self) -> u64 {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).passed_bytes
+        lock(&self.line).passed_bytes
     }
 
     /// Waits until `bytes` have passed.
@@ -87,13 +88,13 @@ impl ThrottleControl {
     }
 
     fn sync(&self, bytes: u64) {
-        let price = self.line.lock().unwrap_or_else(PoisonError::into_inner).speed.sync_bytes;
+        let price = lock(&self.line).speed.sync_bytes;
         self.pass(bytes + price);
     }
 
     /// Queues `bytes` and returns the time at which they will have passed.
     fn stand_in_line(&self, bytes: u64) -> Duration {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = lock(&self.line);
         let earliest = self.clock.now().saturating_sub(line.speed.time_for(line.speed.burst_bytes));
         line.free_at = line.free_at.max(earliest) + line.speed.time_for(bytes);
         line.passed_bytes += bytes;
