@@ -11,7 +11,7 @@
 //!
 //! Errors are plain `io::Error`s. Callers add the path and the operation (`crate::Error::io`).
 
-mod chance;
+pub(crate) mod chance;
 #[cfg(test)]
 mod contract;
 #[cfg(not(loom))]

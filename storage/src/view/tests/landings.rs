@@ -161,12 +161,7 @@ fn t000_08_a_keep_does_not_part_what_landed_at_once() {
     let newer = toy.table(&[("key03", 61, 10), ("key10", 60, 8)]);
     toy.bring(vec![(Place::Main(2), main), at(5, upper), at(5, lower), at(6, newer)]);
     toy.seqno = Seqno(100);
-    let read = |toy: &Toy| {
-        toy.view()
-            .look_up::<Value>(KeyspaceId::DEFAULT, b"key10", ReadTier::Disk)
-            .unwrap()
-            .map(|v| v.len())
-    };
+    let read = |toy: &Toy| toy.value_len(b"key10");
     assert_eq!(read(&toy), Some(8));
     assert!(toy.begin(), "a keep is due");
     assert_eq!(toy.running[0].why.choice, Choice::Keep);
@@ -352,12 +347,7 @@ fn t000_09_what_lands_later_is_newer_whatever_its_sequence_numbers() {
         (Place::Main(2), main),
     ]);
     toy.seqno = Seqno(100);
-    let read = |toy: &Toy| {
-        toy.view()
-            .look_up::<Value>(KeyspaceId::DEFAULT, b"key10", ReadTier::Disk)
-            .unwrap()
-            .map(|v| v.len())
-    };
+    let read = |toy: &Toy| toy.value_len(b"key10");
     assert_eq!(read(&toy), Some(8));
     toy.until(Choice::Land);
     assert_eq!(toy.numbers(Place::Landing(2, 1)).len(), 2);

@@ -105,6 +105,10 @@ impl Toy {
         View::new(Arc::clone(&self.superversion), self.seqno)
     }
 
+    pub(super) fn value_len(&self, key: &[u8]) -> Option<u64> {
+        self.view().look_up::<ValueLen>(KeyspaceId::DEFAULT, key, ReadTier::Disk).unwrap()
+    }
+
     pub(super) fn swap(&mut self, ranges: Vec<RangeEntry<()>>) {
         let Superversion { number, epoch, born, .. } = *self.superversion;
         self.superversion =
