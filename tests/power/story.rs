@@ -15,7 +15,7 @@ const LETTERS: [char; 4] = ['b', 'h', 'p', 'v'];
 
 /// The durability of the writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum DurabilityMix {
     Synced,
     Buffered,
     Mixed,
@@ -25,7 +25,7 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     pub tasks: usize,
-    pub level: Level,
+    pub durability: DurabilityMix,
     pub mapped: bool,
     /// Log segments of 64 KiB, or of 1 MiB.
     pub small: bool,
@@ -43,7 +43,8 @@ impl Cell {
             all.push(Self {
                 tasks: [TASKS, 1][number % 2],
                 mapped: number / 2 % 2 == 0,
-                level: [Level::Buffered, Level::Mixed, Level::Synced][number / 4 % 3],
+                durability: [DurabilityMix::Buffered, DurabilityMix::Mixed, DurabilityMix::Synced]
+                    [number / 4 % 3],
                 small: number / 12 % 2 == 0,
                 ranges: [LETTERS.len(), 1][number / 24],
             });
@@ -77,10 +78,10 @@ impl Cell {
 
     /// The durability of a batch.
     pub fn durability(self, chance: &mut Chance) -> Durability {
-        match self.level {
-            Level::Synced => Durability::Synced,
-            Level::Mixed if chance.one_in(8) => Durability::Synced,
-            Level::Buffered | Level::Mixed => Durability::Buffered,
+        match self.durability {
+            DurabilityMix::Synced => Durability::Synced,
+            DurabilityMix::Mixed if chance.one_in(8) => Durability::Synced,
+            DurabilityMix::Buffered | DurabilityMix::Mixed => Durability::Buffered,
         }
     }
 }
@@ -88,15 +89,15 @@ impl Cell {
 impl Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tasks = if self.tasks == 1 { "1task" } else { "16tasks" };
-        let level = match self.level {
-            Level::Synced => "synced",
-            Level::Buffered => "buffered",
-            Level::Mixed => "mixed",
+        let durability = match self.durability {
+            DurabilityMix::Synced => "synced",
+            DurabilityMix::Buffered => "buffered",
+            DurabilityMix::Mixed => "mixed",
         };
         let mapped = if self.mapped { "mapped" } else { "unmapped" };
         let size = if self.small { "small" } else { "large" };
         let ranges = if self.ranges == 1 { "1range" } else { "4ranges" };
-        write!(f, "{tasks}-{level}-{mapped}-{size}-{ranges}")
+        write!(f, "{tasks}-{durability}-{mapped}-{size}-{ranges}")
     }
 }
 
