@@ -128,7 +128,7 @@ fn all_tagged(at: usize, changes: impl IntoIterator<Item = Change>) -> Vec<Chang
 struct Iterating {
     scan: Scan,
     rest: std::vec::IntoIter<(Vec<u8>, Vec<u8>)>,
-    chunked: bool,
+    in_batches: bool,
 }
 
 fn text(error: Error) -> String {

@@ -25,7 +25,7 @@ pub enum Operation {
     SnapshotScan(usize, ScanOf),
     SnapshotDrop(usize),
     IteratorOpen(ScanOf),
-    /// Takes this many entries, or a chunk.
+    /// Takes this many entries, or a batch.
     IteratorStep(usize, usize),
     IteratorDrop(usize),
     Flush,
@@ -70,7 +70,7 @@ pub struct ScanOf {
     pub reverse: bool,
     pub limit: Option<u64>,
     pub keys_only: bool,
-    pub chunked: bool,
+    pub in_batches: bool,
 }
 
 fn bound(chance: &mut Chance) -> Bound<Vec<u8>> {
@@ -96,7 +96,7 @@ pub fn scan(chance: &mut Chance) -> ScanOf {
         reverse: chance.one_in(2),
         limit: chance.one_in(3).then(|| chance.below(12) as u64),
         keys_only: chance.one_in(4),
-        chunked: chance.one_in(2),
+        in_batches: chance.one_in(2),
     }
 }
 

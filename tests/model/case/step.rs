@@ -73,7 +73,7 @@ impl Case<'_> {
             Op::Scan(how) => {
                 let scan = start(how, |range| self.db().scan(range), |p| self.db().scan_prefix(p));
                 let wanted = wanted(&self.mine(), how);
-                let found = self.take_all(scan, how.chunked)?;
+                let found = self.take_all(scan, how.in_batches)?;
                 same_entries(&wanted, &found)?;
                 self.answers.push(format!("{} entries", found.len()));
             }
@@ -101,7 +101,7 @@ impl Case<'_> {
                 let Some(which) = which.checked_rem(self.snapshots.len()) else { return Ok(()) };
                 let (snapshot, model) = self.look(&self.snapshots[which])?;
                 let scan = start(how, |range| snapshot.scan(range), |p| snapshot.scan_prefix(p));
-                same_entries(&wanted(&model, how), &self.take_all(scan, how.chunked)?)?;
+                same_entries(&wanted(&model, how), &self.take_all(scan, how.in_batches)?)?;
             }
             Op::SnapshotDrop(which) => {
                 if let Some(which) = which.checked_rem(self.snapshots.len()) {
@@ -114,7 +114,7 @@ impl Case<'_> {
                         start(how, |range| self.db().scan(range), |p| self.db().scan_prefix(p));
                     let rest = wanted(&self.mine(), how).into_iter();
                     let flushes = self.db().stats().flushes;
-                    let iterating = Iterating { scan, rest, chunked: how.chunked };
+                    let iterating = Iterating { scan, rest, in_batches: how.in_batches };
                     self.iterators.push((iterating, flushes));
                 }
             }
@@ -321,8 +321,8 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn take_all(&self, mut scan: Scan, chunked: bool) -> Result<Entries, String> {
-        if !chunked {
+    fn take_all(&self, mut scan: Scan, in_batches: bool) -> Result<Entries, String> {
+        if !in_batches {
             return self.wait(collect(scan)).map_err(text);
         }
         self.wait(async {
@@ -338,10 +338,10 @@ impl Case<'_> {
 
     /// Takes single entries, or one batch, and compares them with the expected ones.
     fn step_iterator(&self, iterating: &mut Iterating, entries: usize) -> Result<(), String> {
-        let Iterating { scan, rest, chunked } = iterating;
+        let Iterating { scan, rest, in_batches } = iterating;
         let mut found = Entries::new();
         let mut ended = false;
-        if *chunked && entries.is_multiple_of(3) {
+        if *in_batches && entries.is_multiple_of(3) {
             if let Some(batch) = self.wait(scan.next_batch()).map_err(text)? {
                 for at in 0..batch.len() {
                     found.push((batch.key(at).to_vec(), batch.value(at).to_vec()));
