@@ -385,7 +385,7 @@ fn a4_a_scan_over_very_many_deleted_keys_ends() {
                     polled = batch.poll();
                 }
                 match assert_ready_ok!(polled) {
-                    Some(chunk) => found.extend(chunk.iter().map(|(key, _)| key.to_vec())),
+                    Some(batch) => found.extend(batch.iter().map(|(key, _)| key.to_vec())),
                     None => break,
                 }
             }

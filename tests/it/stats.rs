@@ -37,7 +37,7 @@ fn writes_are_counted() {
 /// wherever it is.
 ///
 /// Planted: a lookup that goes to a read thread and does not count; entries that are lent and do
-/// not count; a chunk that counts when it is filled, and again when it is handed out.
+/// not count; a batch that counts when it is filled, and again when it is handed out.
 #[test]
 fn reads_are_counted() {
     let mut options = settings::tiny();
