@@ -43,7 +43,7 @@ fn gets_agree_with_a_model() {
             }
             let mut random = Random(seed as u64);
             for _ in 0..3000 {
-                let mut key = random.key();
+                let mut key = key(&mut random);
                 let byte = random.below(key.len() as u64) as usize;
                 key[byte] = random.next() as u8;
                 assert_eq!(get(&table, &key).unwrap().is_some(), model.contains_key(&key));
@@ -95,7 +95,7 @@ fn cursors_agree_with_a_model() {
             }
             let mut random = Random(seed as u64);
             for _ in 0..400 {
-                let key = random.key();
+                let key = key(&mut random);
                 if random.below(2) == 0 {
                     cursor.seek(&key).unwrap();
                     same(&cursor, model.range(key..).next());

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::iter::Cursor;
 use crate::limits::KEY_BYTES_MAX;
 use crate::points::ReadPoints;
+use crate::vfs::chance::Chance;
 use oracle::*;
 use proptest::prelude::*;
 use std::cmp::Reverse;
@@ -21,19 +22,19 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-/// xorshift64*: small, seeded, and good enough to mix keys.
+/// The generator of simulated disks, for places in memory.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        let mut chance = Chance(self.0);
+        let bits = chance.next();
+        self.0 = chance.0;
+        bits
     }
 
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        ((self.next() >> 32) as usize) % end
+        (self.next() % end as u64) as usize
     }
 }
 

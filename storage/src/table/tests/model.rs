@@ -1,6 +1,7 @@
 //! Tables of random keys, and the map that they must agree with.
 
 use super::*;
+pub(super) use crate::vfs::chance::Chance as Random;
 
 pub(super) type Entry = (Seqno, Kind, Vec<u8>);
 pub(super) type Model = BTreeMap<Vec<u8>, Entry>;
@@ -8,29 +9,16 @@ pub(super) type Model = BTreeMap<Vec<u8>, Entry>;
 pub(super) const ID: TableId = TableId { db_id: *b"0123456789abcdef", number: FileNumber(7) };
 pub(super) const PATH: &str = "/db/000007.sst";
 
-/// A small generator: a test is determined by its seed.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(1);
-        hash64(&self.0.to_le_bytes())
-    }
-
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    pub(super) fn key(&mut self) -> Vec<u8> {
-        let number = self.below(5000);
-        match self.below(6) {
-            0 => number.to_be_bytes().to_vec(),
-            1 => format!("user:{number:06}:name").into_bytes(),
-            2 => format!("user:{number}").into_bytes(),
-            3 => vec![0xFF; 1 + (number % 40) as usize],
-            4 => [&[b'k'; 200][..], &number.to_be_bytes()].concat(),
-            _ => hash64(&number.to_le_bytes()).to_be_bytes().repeat(2),
-        }
+/// A key of one of six families.
+pub(super) fn key(random: &mut Random) -> Vec<u8> {
+    let number = random.below(5000);
+    match random.below(6) {
+        0 => number.to_be_bytes().to_vec(),
+        1 => format!("user:{number:06}:name").into_bytes(),
+        2 => format!("user:{number}").into_bytes(),
+        3 => vec![0xFF; 1 + (number % 40) as usize],
+        4 => [&[b'k'; 200][..], &number.to_be_bytes()].concat(),
+        _ => hash64(&number.to_le_bytes()).to_be_bytes().repeat(2),
     }
 }
 
@@ -38,7 +26,7 @@ pub(super) fn model(seed: u64, entries: u64) -> Model {
     let mut random = Random(seed << 32);
     let mut model = Model::new();
     for _ in 0..entries {
-        let key = random.key();
+        let key = key(&mut random);
         let bits = 1 + random.below(55);
         let seqno = Seqno(1 + random.below(1 << bits));
         let value = match random.below(40) {

@@ -2,22 +2,7 @@
 
 use super::*;
 use crate::keyspace::KeyspaceId;
-
-/// Numbers from a seed.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-}
+pub(super) use crate::vfs::chance::Chance as Random;
 
 const ALL: [(Span, bool, usize); 2] = [
     (Span { lo: Bytes::new(), hi: None }, false, 1000),
@@ -51,12 +36,12 @@ fn t000_09_no_size_of_a_landing_and_nothing_set_aside_loses_or_revives_an_entry(
         println!("seed {seed}");
         let mut random = Random(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let mut toy = Toy::new(&[&b"key30"[..]][..random.below(2) as usize]);
-        toy.options.landing_runs_max = random.of(&[1, 2, 3, 4, 12]);
-        toy.options.landing_batch = random.of(&[1, 2, 4, 8]);
-        toy.options.keep_trigger = random.of(&[1.0, 1.0, 2.0, f64::INFINITY]);
-        toy.options.drain_ratio = random.of(&[1, 1, 2, 8]);
-        toy.options.table_bytes_max = random.of(&[64, 500, 1500]);
-        toy.options.level_base_bytes = random.of(&[500, 2000]);
+        toy.options.landing_runs_max = random.pick(&[1, 2, 3, 4, 12]);
+        toy.options.landing_batch = random.pick(&[1, 2, 4, 8]);
+        toy.options.keep_trigger = random.pick(&[1.0, 1.0, 2.0, f64::INFINITY]);
+        toy.options.drain_ratio = random.pick(&[1, 1, 2, 8]);
+        toy.options.table_bytes_max = random.pick(&[64, 500, 1500]);
+        toy.options.level_base_bytes = random.pick(&[500, 2000]);
         let sparse = random.below(2) == 0;
         let ranges = toy.superversion.ranges.len();
         for round in 0..150 {
