@@ -64,8 +64,8 @@ pub struct Hooks {
     /// Makes a thread of yours call [`CombiningMailbox::deliver_blocking`] soon, which handles the
     /// rest of the queue. A lost kick leaves messages behind for ever.
     pub kick: Box<dyn Fn() + Send + Sync>,
-    /// Told a panic's message before anybody can find the mailbox failed. The seat is taken, so it
-    /// must not use the mailbox.
+    /// Told a panic's message before anybody can find the mailbox failed. Must not use the mailbox,
+    /// whose seat may be taken.
     pub on_panic: Box<dyn Fn(String) + Send + Sync>,
 }
 
@@ -78,7 +78,6 @@ pub struct Turn {
     after: Vec<Deferred>,
 }
 
-/// Runs after the turn. All deferred actions share the bounds of one further turn.
 type Deferred = Box<dyn FnOnce(&mut Spent) + Send>;
 
 opaque_debug!("Hooks", [] Hooks);
@@ -102,6 +101,8 @@ impl Turn {
 pub struct Spent {
     messages: usize,
     bytes: usize,
+    /// Of the further turn, which all deferred actions share, and all that those lead to.
+    is_further: bool,
 }
 
 /// See the module. Share it by reference or in an `Arc`.
@@ -207,7 +208,7 @@ impl<A: Handler> CombiningMailbox<A> {
         if self.seat.is_failed() {
             self.fall();
         }
-        self.finish(&mut turn);
+        self.finish(&mut turn, &mut Spent::default());
         self.settle(&mut Spent::default());
         result
     }
@@ -253,15 +254,18 @@ impl<A: Handler> CombiningMailbox<A> {
             } else if on_own_thread {
                 *spent = Spent::default();
             } else {
-                break (self.hooks.kick)();
+                if self.catch(|| (self.hooks.kick)()).is_none() {
+                    self.fall();
+                }
+                break;
             }
             if on_own_thread {
-                self.finish(&mut turn);
+                self.finish(&mut turn, spent);
                 drop(hold);
                 hold = Hold::new();
             }
         }
-        self.finish(&mut turn);
+        self.finish(&mut turn, spent);
     }
 
     /// Handles what is queued. Returns false if the turn is used up, if the next message is heavy,
@@ -312,19 +316,20 @@ impl<A: Handler> CombiningMailbox<A> {
         contain(f).map_err(report).ok()
     }
 
-    /// The work after the seat is free: gives room back and runs deferred actions.
+    /// The work after the seat is free.
     #[inline]
-    fn finish(&self, turn: &mut Turn) {
+    fn finish(&self, turn: &mut Turn, spent: &mut Spent) {
         if turn.messages == 0 {
             return;
         }
         let next = Turn::new(turn.on_own_thread);
         let Turn { messages, bytes, after, .. } = std::mem::replace(turn, next);
+        let mut further = Spent { is_further: true, ..Spent::default() };
+        let spent = if spent.is_further { spent } else { &mut further };
         let done = self.catch(|| {
             self.queue.room.release(Amount::taken(messages, bytes));
-            let mut spent = Spent::default();
             for action in after {
-                action(&mut spent);
+                action(spent);
             }
         });
         if done.is_none() {

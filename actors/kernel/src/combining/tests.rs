@@ -1,4 +1,6 @@
 //! Tests of a combining mailbox that need only one thread.
+//!
+//! Long because nearly all of them share one actor and its probe.
 
 use super::*;
 use crate::reply::{Answer, Lost, Reply, reply};
@@ -423,4 +425,89 @@ fn room_is_taken_anyway_where_there_is_none_and_after_the_end() {
     assert_eq!(inline(&mailbox, |sum| sum.seen.clone()), Some(vec![1]), "it is handled");
     drop((all, late));
     assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
+}
+
+/// An actor that sends to itself from what it defers, and notes how deep these calls nest.
+struct Echo {
+    mailbox: StdArc<std::sync::OnceLock<CombiningMailbox<Echo>>>,
+    depths: StdArc<[AtomicUsize; 2]>,
+}
+
+impl Handler for Echo {
+    type Message = usize;
+
+    fn handle(&mut self, left: usize, turn: &mut Turn) {
+        let (mailbox, depths) = (self.mailbox.clone(), self.depths.clone());
+        turn.defer(move |spent| {
+            let depth = depths[0].fetch_add(1, Ordering::SeqCst) + 1;
+            depths[1].fetch_max(depth, Ordering::SeqCst);
+            if left > 0 {
+                let mailbox = mailbox.get().expect("it is set");
+                let permit = mailbox.try_reserve(0).expect("there is room");
+                assert!(permit.send(left - 1).is_ok());
+                mailbox.settle(spent);
+            }
+            depths[0].fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+
+    fn weight(_: &usize) -> usize {
+        0
+    }
+}
+
+/// Planted: what a deferred action leads to has a further turn of its own, without end.
+#[test]
+fn all_that_a_turn_leads_to_shares_one_further_turn() {
+    let depths = StdArc::new([const { AtomicUsize::new(0) }; 2]);
+    let mailbox = StdArc::new(std::sync::OnceLock::new());
+    let kicks = StdArc::new(AtomicUsize::new(0));
+    let kicked = kicks.clone();
+    let hooks = Hooks {
+        kick: Box::new(move || {
+            kicked.fetch_add(1, Ordering::SeqCst);
+        }),
+        on_panic: Box::new(|told| panic!("{told}")),
+    };
+    let echo = Echo { mailbox: mailbox.clone(), depths: depths.clone() };
+    let capacity = Capacity { messages: 4, bytes: 0 };
+    let mailbox = mailbox.get_or_init(|| CombiningMailbox::new(echo, capacity, hooks));
+    mailbox.send(mailbox.try_reserve(0).expect("there is room"), 1_000);
+    assert_eq!((mailbox.len(), kicks.swap(0, Ordering::SeqCst)), (1, 1), "the rest is kicked on");
+    while !mailbox.is_empty() {
+        mailbox.deliver_blocking();
+    }
+    let deepest = depths[1].load(Ordering::SeqCst);
+    assert!(deepest <= TURN_MESSAGES_MAX + 1, "{deepest} calls in one another");
+}
+
+/// Planted: the panic of the hook unwinds (the room of what was handled is lost).
+#[test]
+fn a_kick_that_panics_fails_the_mailbox() {
+    let hooks = Hooks { kick: Box::new(|| panic!("on purpose")), on_panic: Box::new(|_| ()) };
+    let capacity = Capacity { messages: 8, bytes: 100 };
+    let mailbox = CombiningMailbox::new(Sum::default(), capacity, hooks);
+    let (reply, answer) = reply();
+    let push = |message| assert!(mailbox.try_reserve(1).expect("room").send(message).is_ok());
+    push(Message::Add(1));
+    push(Message::HeavyAsk(reply));
+    mailbox.settle(&mut Spent::default());
+    assert!(has_failed(&mailbox) && mailbox.is_empty());
+    assert_eq!(block_on(answer), Err(Lost), "nobody will handle it");
+    assert_eq!(mailbox.queue.room.used(), Amount::NOTHING);
+}
+
+/// Planted: what was thrown is dropped outside of `catch_unwind`.
+#[test]
+fn what_a_panic_throws_may_panic_itself() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::panic_any(Bomb);
+        }
+    }
+    let (mailbox, probe) = mailbox();
+    assert_eq!(inline(&mailbox, |_| -> () { std::panic::panic_any(Bomb) }), None);
+    assert!(has_failed(&mailbox));
+    assert_eq!(*probe.panics.lock().expect("not poisoned"), ["no message"]);
 }
