@@ -37,7 +37,6 @@ enum Outcome<T> {
     Awaited(Waker),
     /// The value is sent and not yet fetched.
     Sent(T),
-    /// There will be no value.
     Lost,
     /// The outcome was fetched.
     Taken,

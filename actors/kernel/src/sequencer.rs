@@ -54,8 +54,7 @@ const WAITERS: u64 = 4;
 /// Nothing is raised any more.
 const FAILED: u64 = 8;
 
-/// One commit in flight. The producer writes it before `opened` covers it. The raising thread reads
-/// it.
+/// One commit in flight. The producer writes it before `opened` covers it.
 struct Cell {
     /// Shares that are not finished.
     pending: AtomicU32,
@@ -195,9 +194,7 @@ impl Sequencer {
         last_number: u64,
         shares: u32,
     ) -> CommitGuard<H> {
-        let sequencer = slot.sequencer.take().expect("a slot is opened once");
         let this = &*self.0;
-        debug_assert!(Arc::ptr_eq(&sequencer.borrow().0, &self.0), "another sequencer's slot");
         assert!(shares > 0, "somebody has to finish a commit");
         // A slot means that the commit one lap ago was raised, so its cell is free.
         let ordinal = this.opened.0.load(Ordering::Relaxed);
@@ -210,6 +207,8 @@ impl Sequencer {
         cell.last_number.store(last_number, Ordering::Relaxed);
         cell.pending.store(shares, Ordering::Relaxed);
         this.opened.0.store(ordinal + 1, Ordering::Release);
+        let sequencer = slot.sequencer.take().expect("a slot is opened once");
+        debug_assert!(Arc::ptr_eq(&sequencer.borrow().0, &self.0), "another sequencer's slot");
         CommitGuard { sequencer, ordinal, number: last_number, shares, is_whole: true }
     }
 

@@ -28,7 +28,6 @@ pub(super) struct LockGuard<'a, S> {
 }
 
 impl<S> Lock<S> {
-    /// A free seat that guards `state`.
     pub(super) fn new(state: S) -> Self {
         Self { failed: AtomicBool::new(false), state: Mutex::new(state) }
     }

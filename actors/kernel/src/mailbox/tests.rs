@@ -69,3 +69,23 @@ fn a_thread_drives_an_inbox() {
     drop(mailbox);
     assert_eq!(thread.join().expect("the thread returns"), 499_500);
 }
+
+/// Planted: the panic ends the loop that empties the queue (the second question is never answered,
+/// and the third message's room is lost).
+#[test]
+fn an_inbox_is_emptied_even_if_a_messages_drop_panics() {
+    struct Message(Option<crate::reply::Reply<()>>);
+    impl Drop for Message {
+        fn drop(&mut self) {
+            assert!(self.0.is_some(), "on purpose");
+        }
+    }
+    let (mailbox, inbox) = Mailbox::new(Capacity { messages: 3, bytes: 3 });
+    let (reply, answer) = crate::reply::reply();
+    for message in [Message(None), Message(Some(reply)), Message(None)] {
+        assert!(mailbox.try_reserve(1).expect("there is room").send(message).is_ok());
+    }
+    drop(inbox);
+    assert_eq!(block_on(answer), Err(crate::reply::Lost));
+    assert_eq!(mailbox.0.room.used(), Amount::NOTHING);
+}

@@ -203,8 +203,7 @@ impl Core {
         }
     }
 
-    /// Takes `need` whatever the limit says: for something that exists already and must only be
-    /// counted.
+    /// Takes `need` whatever the limit says.
     pub(crate) fn take_anyway(&self, need: Amount) {
         let state = self.state.0.fetch_add(need.0, Ordering::Acquire);
         assert!(
@@ -226,8 +225,7 @@ impl Core {
         }
     }
 
-    /// Refuses everybody from now on, including those who wait. What is taken may still be given
-    /// back.
+    /// Refuses everybody from now on, including those who wait.
     pub(crate) fn close(&self) {
         self.change_list(|_| self.state.0.fetch_or(CLOSED, Ordering::AcqRel));
     }

@@ -82,3 +82,13 @@ fn a_failure_answers_everybody() {
     assert_eq!(queue.try_reserve().map(|_| ()), Err(Refused::Closed));
     assert_eq!(poll(&mut queue.wait_visible(0)), Poll::Ready(Ok(())));
 }
+
+/// Planted: `open` takes the slot first (it never comes back).
+#[test]
+fn a_number_out_of_order_costs_no_slot() {
+    let queue = Sequencer::new(5, 1);
+    let slot = queue.try_reserve().expect("there is a slot");
+    let opens = std::panic::AssertUnwindSafe(|| queue.open(slot, 4, 1));
+    assert!(std::panic::catch_unwind(opens).is_err(), "numbers go up");
+    assert!(open(&queue, 6, 1).finish());
+}
