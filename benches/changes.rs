@@ -77,7 +77,7 @@ async fn by_batches(db: &Db, source: &Snapshot) {
         }
     }
     let mut scan = source.scan(b"r".to_vec()..b"s".to_vec());
-    while let Some(found) = scan.next_batch().await.expect("it is healthy") {
+    while let Some(found) = scan.next_chunk().await.expect("it is healthy") {
         for (key, value) in found.iter() {
             batch.put(key, value);
             if batch.len() >= 1000 {

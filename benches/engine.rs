@@ -268,7 +268,7 @@ fn reads(criterion: &mut Criterion, reached: &Reached) {
                 let start = now();
                 for _ in 0..scans {
                     let (mut scan, mut count) = (db.scan(..), 0);
-                    while let Some(batch) = scan.next_batch().await.expect("the disk works") {
+                    while let Some(batch) = scan.next_chunk().await.expect("the disk works") {
                         count += batch.len() as u64;
                     }
                     assert_eq!(count, ENTRIES);

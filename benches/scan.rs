@@ -53,7 +53,7 @@ async fn take(mut scan: Scan, taken: Taken) -> u64 {
     let mut count = 0;
     match taken {
         Taken::Chunks => {
-            while let Some(batch) = scan.next_batch().await.expect("the disk works") {
+            while let Some(batch) = scan.next_chunk().await.expect("the disk works") {
                 count += batch.iter().map(black_box).count() as u64;
             }
         }

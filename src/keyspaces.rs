@@ -1,5 +1,6 @@
 //! Keyspaces: parts of a database with keys of their own. Batches and snapshots span all of them.
 
+use crate::coop;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::options::{Compression, table_compression, told_compression};
@@ -323,7 +324,7 @@ impl Db {
         &self,
         keys: &[(&Self, K)],
     ) -> Result<Vec<Option<Bytes>>> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         if keys.iter().any(|(of, _)| !self.is_same(of.keyspace_ref())) {
             return Err(another_database());
         }

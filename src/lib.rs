@@ -3,6 +3,7 @@
 mod bulk;
 mod checkpoint;
 mod compaction;
+mod coop;
 mod db;
 mod error;
 mod health;

@@ -165,8 +165,8 @@ impl Builder {
         let path = self.checked_path()?;
         let config =
             self.options.engine_config(&path, self.create_if_missing, self.error_if_exists);
-        let (vfs, runtime) = (self.vfs, self.runtime);
-        let engine = Engine::open(config, disk(vfs), threads(runtime)).await;
+        let (vfs, runtime) = (disk(self.vfs), threads(self.runtime, &self.options.engine_cores));
+        let engine = Engine::open(config, vfs, runtime).await;
         let engine = engine.map_err(|failed| refusal(failed, "create_if_missing is off"))?;
         Ok(Db::new(engine, &self.options))
     }
@@ -198,7 +198,7 @@ impl Builder {
     pub async fn open_read_only(self) -> Result<ReadOnlyDb> {
         let path = self.checked_path()?;
         let config = self.options.engine_config(&path, false, false);
-        let (vfs, runtime) = (disk(self.vfs), threads(self.runtime));
+        let (vfs, runtime) = (disk(self.vfs), threads(self.runtime, &self.options.engine_cores));
         let engine = ReadOnlyEngine::open(config, vfs, runtime).await;
         let engine = engine.map_err(|failed| refusal(failed, "reading creates none"))?;
         Ok(ReadOnlyDb::new(engine))
@@ -218,9 +218,9 @@ fn disk(chosen: Option<Arc<dyn Vfs>>) -> Arc<dyn Vfs> {
     chosen.unwrap_or_else(|| Arc::new(DiskVfs::new()))
 }
 
-fn threads(chosen: Option<Arc<dyn Runtime>>) -> Arc<dyn Runtime> {
+fn threads(chosen: Option<Arc<dyn Runtime>>, cores: &[usize]) -> Arc<dyn Runtime> {
     chosen.unwrap_or_else(|| {
-        let threads = ThreadRuntime::new();
+        let threads = ThreadRuntime::new(cores);
         tokio_wakers::make_known(&*threads);
         threads
     })

@@ -1,5 +1,6 @@
 //! What is read through a database handle: by key, in order, and at an instant that is kept.
 
+use crate::coop;
 use crate::db::Db;
 use crate::error::Result;
 use crate::reader::Reader;
@@ -38,7 +39,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         match self.look_up_now::<Value>(key.as_ref()) {
             Some(answer) => answer,
             None => self.look_up_cold::<Value>(key.as_ref()).await,
@@ -63,7 +64,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         match self.look_up_now::<Exists>(key.as_ref()) {
             Some(answer) => answer,
             None => self.look_up_cold::<Exists>(key.as_ref()).await,
@@ -91,7 +92,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         let reader = self.reader(Holder::Lookup);
         reader.multi_get(reader.of_mine(keys)).await
     }
@@ -115,7 +116,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         match self.look_up_now::<ValueLen>(key.as_ref()) {
             Some(answer) => answer,
             None => self.look_up_cold::<ValueLen>(key.as_ref()).await,
@@ -150,7 +151,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         let seqno = match self.look_up_now::<LastSeqno>(key.as_ref()) {
             Some(answer) => answer,
             None => self.look_up_cold::<LastSeqno>(key.as_ref()).await,

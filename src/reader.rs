@@ -1,5 +1,6 @@
 //! Reads at one pinned instant: inline if everything is in memory, otherwise on a read thread.
 
+use crate::coop;
 use crate::error::Result;
 use crate::read_counts::{ReadCounts, Reads};
 use bytes::Bytes;
@@ -146,7 +147,7 @@ impl Reader {
                 read => values.push(self.cold.counted::<Value>(self.cold.told(read))?),
             }
             if index % COOPERATE_EVERY == COOPERATE_EVERY - 1 {
-                tokio::task::coop::consume_budget().await;
+                coop::one().await;
             }
         }
         for (index, read) in futures::future::join_all(cold).await {

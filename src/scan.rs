@@ -2,6 +2,7 @@
 //!
 //! Long because each method of the one type has an example.
 
+use crate::coop::Owed;
 use crate::error::{Error, Result};
 use crate::reader::{Cold, Reader};
 use bytes::Bytes;
@@ -29,8 +30,8 @@ const BATCH_BYTES_COLD: usize = 128 << 10;
 /// A read thread may pass so many stretches of tombstones. Not more, because other reads wait for
 /// the thread.
 const EMPTY_TURNS_COLD: usize = 16;
-/// So many bytes of entries that are lent count as one operation of the task.
-const LENT_BYTES_PER_TURN: usize = 8 << 10;
+/// Entries that are lent one by one are paid for so many bytes at a time.
+const LENT_BYTES: usize = 4 << 10;
 /// An entry counts so much beside its bytes.
 const LENT_ENTRY_BYTES: usize = 32;
 
@@ -61,6 +62,7 @@ pub struct Scan {
     paid_bytes: usize,
     /// Entries that were handed out and are not counted yet.
     uncounted: u64,
+    owed: Owed,
 }
 
 enum State {
@@ -88,6 +90,8 @@ impl Scan {
         let spec = ScanSpec::new(reader.keyspace().id(), span);
         let (view, cold) = reader.into_parts();
         cold.counts().begun();
+        let mut owed = Owed::default();
+        owed.opens();
         Self {
             cursor: ScanCursor::new(view, spec, ReadTier::Memory),
             cold,
@@ -98,6 +102,7 @@ impl Scan {
             position: 0,
             paid_bytes: 0,
             uncounted: 0,
+            owed,
         }
     }
 
@@ -233,6 +238,7 @@ impl Scan {
         self.batch_bytes = self.batch_bytes_first();
         // A look into each layer costs more than many entries.
         self.paid_bytes = 0;
+        self.owed.opens();
         self.cursor.seek(key);
     }
 
@@ -251,7 +257,7 @@ impl Scan {
     /// The next entry, borrowed; `None` at the end. A value that is in memory is usually not
     /// copied: it is the one in its block or memtable. So this is the cheapest way through few
     /// entries, or through large ones. It may be mixed with the stream and with
-    /// [`next_batch`](Self::next_batch); each entry comes once.
+    /// [`next_chunk`](Self::next_chunk); each entry comes once.
     ///
     /// Completes on its first poll while entries are in memory or in the page cache, except that it
     /// lets other tasks run now and then. If a block is cold, it waits until an engine thread has
@@ -357,9 +363,10 @@ impl Scan {
                 self.uncounted += 1;
                 return Poll::Ready(Ok(Next::InBatch));
             }
-            ready!(tokio::task::coop::poll_proceed(context)).made_progress();
+            ready!(self.owed.poll_pay(context));
+            self.owed.reads(LENT_BYTES);
             self.count();
-            self.paid_bytes = LENT_BYTES_PER_TURN;
+            self.paid_bytes = LENT_BYTES;
             match self.next_paid() {
                 Some(next) => return Poll::Ready(next),
                 // A stretch of tombstones.
@@ -388,13 +395,13 @@ impl Scan {
     ///     db.put(key, value).await?;
     /// }
     /// let (mut scan, mut bytes) = (db.scan(..), 0);
-    /// while let Some(batch) = scan.next_batch().await? {
+    /// while let Some(batch) = scan.next_chunk().await? {
     ///     bytes += (0..batch.len()).map(|at| batch.value(at).len()).sum::<usize>();
     /// }
     /// assert_eq!(bytes, 4);
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
-    pub async fn next_batch(&mut self) -> Result<Option<ScanBatch>> {
+    pub async fn next_chunk(&mut self) -> Result<Option<ScanBatch>> {
         if self.position < self.current.len() {
             let left = self.position..self.current.len();
             self.position = self.current.len();
@@ -411,11 +418,11 @@ impl Scan {
     }
 
     fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<ScanBatch>>> {
-        let coop = ready!(tokio::task::coop::poll_proceed(context));
+        ready!(self.owed.poll_pay(context));
         self.count();
         let polled = self.poll_batch_now(context);
-        if polled.is_ready() {
-            coop.made_progress();
+        if let Poll::Ready(Ok(Some(batch))) = &polled {
+            self.owed.reads(batch.bytes() + batch.len() * LENT_ENTRY_BYTES);
         }
         polled
     }

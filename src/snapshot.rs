@@ -1,6 +1,7 @@
 //! Snapshots: one instant, kept for as long as needed.
 
 use crate::WriteBatch;
+use crate::coop;
 use crate::error::{Error, Result};
 use crate::keyspaces::another_database;
 use crate::reader::Reader;
@@ -98,7 +99,7 @@ impl Snapshot {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         self.reader.look_up::<Value>(key.as_ref()).await
     }
 
@@ -122,7 +123,7 @@ impl Snapshot {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         self.reader.look_up::<Exists>(key.as_ref()).await
     }
 
@@ -146,7 +147,7 @@ impl Snapshot {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         self.reader.multi_get(self.reader.of_mine(keys)).await
     }
 
@@ -169,7 +170,7 @@ impl Snapshot {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         self.reader.look_up::<ValueLen>(key.as_ref()).await
     }
 
@@ -195,7 +196,7 @@ impl Snapshot {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         let seqno = self.reader.look_up::<LastSeqno>(key.as_ref()).await?;
         Ok(seqno.map(|Seqno(number)| number))
     }
@@ -260,7 +261,7 @@ impl Snapshot {
     /// db.put("a", "1").await?;
     /// let mut scan = db.snapshot().scan("a".."c");
     /// db.put("b", "2").await?;
-    /// let batch = scan.next_batch().await?.expect("there is an entry");
+    /// let batch = scan.next_chunk().await?.expect("there is an entry");
     /// assert_eq!(batch.iter().count(), 1);
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
@@ -282,7 +283,7 @@ impl Snapshot {
     /// db.put("user:1", "Ada").await?;
     /// db.put("word:1", "ant").await?;
     /// let mut scan = db.snapshot().scan_prefix("user:");
-    /// let batch = scan.next_batch().await?.expect("there is a user");
+    /// let batch = scan.next_chunk().await?.expect("there is a user");
     /// assert_eq!(batch.iter().count(), 1);
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```

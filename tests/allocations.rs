@@ -113,11 +113,11 @@ fn a_short_scan_takes_its_memory_at_once() {
         db.compact().await.unwrap();
         // From here on the blocks are in the cache.
         let mut scan = db.scan(..);
-        while scan.next_batch().await.unwrap().is_some() {}
+        while scan.next_chunk().await.unwrap().is_some() {}
         let batch = allocations(async {
             let mut scan = db.scan(&700_u32.to_be_bytes()[..]..).limit(100);
-            assert_eq!(scan.next_batch().await.unwrap().unwrap().len(), 100);
-            assert!(scan.next_batch().await.unwrap().is_none());
+            assert_eq!(scan.next_chunk().await.unwrap().unwrap().len(), 100);
+            assert!(scan.next_chunk().await.unwrap().is_none());
         });
         let batch = batch.await;
         assert!(batch <= 8, "{batch} allocations for a batch");

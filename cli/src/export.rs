@@ -68,7 +68,7 @@ async fn export(mut scan: Scan, format: Format, args: &ExportArgs) -> Result<(u6
     // On a terminal the data itself is the progress.
     let _bar = (args.output != Path::new("-")).then(|| Progress::items(None, &done));
     let (mut entries, mut bytes) = (0, 0);
-    while let Some(batch) = scan.next_batch().await? {
+    while let Some(batch) = scan.next_chunk().await? {
         for (key, value) in batch.iter() {
             sink.entry(key, value)?;
             entries += 1;

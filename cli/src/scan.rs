@@ -71,7 +71,7 @@ async fn print(mut scan: Scan, args: &ScanArgs) -> Result {
     }
     // Not held across an await: the lock of stdout belongs to a thread.
     let mut buffer = Vec::with_capacity(64 << 10);
-    while let Some(batch) = scan.next_batch().await? {
+    while let Some(batch) = scan.next_chunk().await? {
         for (key, value) in batch.iter() {
             let value = (!args.keys_only).then_some(value);
             if args.json {

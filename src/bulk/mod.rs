@@ -247,7 +247,7 @@ impl Db {
         }
         let mut scan = self.scan(span.clone()).keys_only().limit(HANDFUL + 1);
         let mut batch = self.batch();
-        while let Some(entries) = scan.next_batch().await? {
+        while let Some(entries) = scan.next_chunk().await? {
             for (key, _) in entries.iter() {
                 batch.delete(key);
             }
@@ -310,7 +310,7 @@ impl Db {
         if on_empty == OnEmpty::Refuse {
             let mut is_empty = true;
             for span in &spans {
-                is_empty &= source.scan(span.clone()).limit(1).next_batch().await?.is_none();
+                is_empty &= source.scan(span.clone()).limit(1).next_chunk().await?.is_none();
             }
             if is_empty {
                 let what = "the source has no key in any of the spans, and on_empty is Refuse";

@@ -225,6 +225,10 @@ pub struct Options {
     pub read_only_log_bytes_max: Option<u64>,
     /// Threads for reads that miss every cache, 1..=64. Default 4.
     pub read_threads: usize,
+    /// Cores on which the engine's threads run, by number. A service that keeps its own threads off
+    /// them waits for no flush and no merge. Only cores that the process may use when the database
+    /// is opened. Linux only. Default empty: any core.
+    pub engine_cores: Vec<usize>,
     /// Where the key ranges of a *new* database meet. `n` keys make `n + 1` ranges; each key is the
     /// first one of its range. Each range has its own memtable and its own levels, so a range with
     /// much traffic does not slow the others down. Batches, snapshots and scans cross ranges as if

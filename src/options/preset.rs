@@ -75,6 +75,7 @@ impl Options {
             compaction_bytes_per_second: None,
             read_only_log_bytes_max: None,
             read_threads: 4,
+            engine_cores: Vec::new(),
             initial_split_keys: Vec::new(),
             range_bytes_max: u64::MAX,
             range_entries_max: u64::MAX,

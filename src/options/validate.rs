@@ -5,6 +5,7 @@ use super::engine::table_compression;
 use super::{MIB, Options};
 use crate::error::{Error, Result};
 use sluicedb_actors::config::ENTRY_OVERHEAD_BYTES;
+use sluicedb_actors::runtime::cores::cores_of_this_thread;
 use sluicedb_storage::limits::{INITIAL_RANGES_MAX, KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use sluicedb_storage::version::KeyspaceOptions;
 
@@ -81,6 +82,7 @@ impl Options {
         let read_only = self.effective_read_only_log_bytes_max();
         check("read_only_log_bytes_max", read_only, MIB, u64::MAX / 4)?;
         check("read_threads", self.read_threads as u64, 1, 64)?;
+        check_cores(&self.engine_cores)?;
         check_split_keys(&self.initial_split_keys)?;
         check("ranges_max", self.effective_ranges_max() as u64, 1, RANGES_MAX_CAP as u64)?;
         check("range_cooldown_ms", self.range_cooldown_ms, 10, 7 * 24 * 3_600_000)?;
@@ -89,6 +91,22 @@ impl Options {
         of_keyspaces.check().map_err(Error::invalid)?;
         let of_l0 = KeyspaceOptions { compression: l0_compression, ..of_keyspaces };
         of_l0.check().map_err(Error::invalid)
+    }
+}
+
+fn check_cores(cores: &[usize]) -> Result<()> {
+    if cores.is_empty() {
+        return Ok(());
+    }
+    let Some(usable) = cores_of_this_thread() else {
+        let what = "engine_cores cannot be followed on this system; leave it empty";
+        return Err(Error::invalid(what));
+    };
+    match cores.iter().find(|core| !usable.contains(core)) {
+        None => Ok(()),
+        Some(core) => Err(Error::invalid(format!(
+            "engine_cores names core {core}; this process may use {usable:?}"
+        ))),
     }
 }
 

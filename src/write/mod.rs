@@ -8,6 +8,7 @@ pub use options::WriteOptions;
 pub use ticket::Ticket;
 
 use crate::WriteBatch;
+use crate::coop;
 use crate::db::Db;
 use crate::error::{Error, Outcome, Result};
 use crate::options::Durability;
@@ -87,7 +88,7 @@ impl Db {
         value: impl AsRef<[u8]>,
         options: WriteOptions,
     ) -> Result<u64> {
-        tokio::task::coop::consume_budget().await;
+        coop::to_write(value.as_ref().len()).await;
         match self.submit_one(Kind::Put, key.as_ref(), value.as_ref(), options)? {
             Submitted::Done(seqno) => Ok(seqno.0),
             submitted => self.finish(submitted, options).await,
@@ -137,7 +138,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn delete_with(&self, key: impl AsRef<[u8]>, options: WriteOptions) -> Result<u64> {
-        tokio::task::coop::consume_budget().await;
+        coop::one().await;
         match self.submit_one(Kind::Delete, key.as_ref(), &[], options)? {
             Submitted::Done(seqno) => Ok(seqno.0),
             submitted => self.finish(submitted, options).await,
@@ -199,7 +200,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn write_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<u64> {
-        tokio::task::coop::consume_budget().await;
+        coop::to_write(batch.encoded_len()).await;
         if let Some(seqno) = self.without_the_log(&batch) {
             return Ok(seqno.0);
         }
@@ -275,7 +276,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn submit_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<Ticket> {
-        tokio::task::coop::consume_budget().await;
+        coop::to_write(batch.encoded_len()).await;
         let sync = || self.engine().sync_request();
         if let Some(seqno) = self.without_the_log(&batch) {
             return Ok(Ticket::done(seqno, sync()));

@@ -1,6 +1,7 @@
 //! The meaning of the bytes: formats, in-memory structures, pure policy and recovery.
 //!
-//! Everything here is synchronous: nothing is async, starts a thread, sleeps or reads a clock.
+//! Everything here is synchronous: nothing is async, starts a thread, sleeps or reads a clock; but
+//! `give_way` reads one, to yield.
 
 pub mod batch;
 pub mod buffer;
@@ -8,6 +9,7 @@ pub mod change;
 pub mod codec;
 pub mod error;
 pub mod filename;
+pub mod give_way;
 pub mod iter;
 pub mod key;
 pub mod key_range;

@@ -175,20 +175,20 @@ fn a_scan_that_was_dropped_in_the_middle_of_a_cold_read_is_fine() {
     home.simulator.settle();
     let db = home.open();
     let mut limited = db.scan(..);
-    assert!(home.run(drop_after(1, limited.next_batch())).is_none(), "it waits for the disk");
+    assert!(home.run(drop_after(1, limited.next_chunk())).is_none(), "it waits for the disk");
     let mut limited = limited.limit(2);
-    let batch = home.run(limited.next_batch()).unwrap().expect("there are entries");
+    let batch = home.run(limited.next_chunk()).unwrap().expect("there are entries");
     assert_eq!(batch.len(), 2, "a limit that comes while they are read counts");
-    assert!(home.run(limited.next_batch()).unwrap().is_none());
+    assert!(home.run(limited.next_chunk()).unwrap().is_none());
     for polls in 0..20 {
         let mut scan = db.scan(..);
-        // The pending `next_batch` is dropped, but the scan is not: it continues where it was.
-        home.run(drop_after(polls, async { scan.next_batch().await.map(drop) }));
+        // The pending `next_chunk` is dropped, but the scan is not: it continues where it was.
+        home.run(drop_after(polls, async { scan.next_chunk().await.map(drop) }));
         let mut scan = db.scan("key0100".."kez");
         let mut found = 0;
         home.run(async {
             loop {
-                match drop_after(1, scan.next_batch()).await {
+                match drop_after(1, scan.next_chunk()).await {
                     None => {
                         // Another write runs in between.
                         db.put("other", "1").await.unwrap();

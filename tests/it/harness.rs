@@ -4,6 +4,7 @@ use crate::kit::disk::{fresh_dir, shared};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
+use futures::future::BoxFuture;
 use sluicedb::{Builder, Db, Options, Result};
 use sluicedb_storage::external::ExternalWriter;
 use sluicedb_storage::key::Kind;
@@ -13,6 +14,7 @@ use sluicedb_storage::version::Image;
 use sluicedb_storage::vfs::{DiskOperation, FaultControl, FaultVfs, MemVfs, OperationKind, Vfs};
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
@@ -272,4 +274,22 @@ pub async fn fill(db: &Db, count: usize, len: usize) -> Map {
         map.insert(key, value);
     }
     map
+}
+
+/// Runs `walk` beside a task that counts its own turns; returns those, and what `walk` returns.
+pub fn turns_beside(walk: BoxFuture<'static, usize>) -> (usize, usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async move {
+        let others = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&others);
+        let counting = tokio::spawn(async move {
+            loop {
+                counts.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let seen = tokio::spawn(walk).await.unwrap();
+        counting.abort();
+        (others.load(Ordering::Relaxed), seen)
+    })
 }

@@ -89,14 +89,14 @@ fn a_snapshot_outlives_the_overwriting_of_all_it_shows() {
     let before = write_hot(&home, &db, 20);
     let snapshot = db.snapshot();
     let mut scan = snapshot.scan(..);
-    let first = home.run(scan.next_batch()).unwrap().unwrap();
+    let first = home.run(scan.next_chunk()).unwrap().unwrap();
     let after = write_hot(&home, &db, 200);
     for (key, value) in &before {
         assert!(home.run(snapshot.get(key)).unwrap().as_deref() == Some(&value[..]));
     }
     let mut shown: Vec<_> =
         first.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
-    while let Some(batch) = home.run(scan.next_batch()).unwrap() {
+    while let Some(batch) = home.run(scan.next_chunk()).unwrap() {
         shown.extend(batch.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
     }
     assert!(shown.into_iter().eq(before));

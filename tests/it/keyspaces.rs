@@ -105,7 +105,7 @@ fn a_keyspace_that_is_dropped_is_gone_for_good() {
         index.put("in memory", "1").await.unwrap();
         let before = db.snapshot();
         let mut open_scan = index.scan("1"..);
-        let first = open_scan.next_batch().await.unwrap().unwrap().len();
+        let first = open_scan.next_chunk().await.unwrap().unwrap().len();
         assert!(db.drop_keyspace("index").await.unwrap());
         assert!(!db.drop_keyspace("index").await.unwrap(), "it has gone");
         assert_eq!((db.keyspaces(), index.keyspace_name()), (vec!["default".to_owned()], None));
@@ -118,7 +118,7 @@ fn a_keyspace_that_is_dropped_is_gone_for_good() {
         refused(index.get("000").await.unwrap_err());
         refused(index.contains_key("000").await.unwrap_err());
         refused(index.multi_get(&["000"]).await.unwrap_err());
-        refused(index.scan(..).next_batch().await.unwrap_err());
+        refused(index.scan(..).next_chunk().await.unwrap_err());
         refused(index.snapshot().get("000").await.unwrap_err());
         refused(index.split_at("m").await.unwrap_err());
         refused(index.excise(..).await.unwrap_err());
@@ -136,7 +136,7 @@ fn a_keyspace_that_is_dropped_is_gone_for_good() {
                 && then.contains_key("in memory").await.unwrap()
         );
         let mut seen = first;
-        while let Some(batch) = open_scan.next_batch().await.unwrap() {
+        while let Some(batch) = open_scan.next_chunk().await.unwrap() {
             seen += batch.len();
         }
         assert_eq!(seen, 101);

@@ -1,29 +1,8 @@
 //! Entries that a scan lends one by one.
 
-use crate::harness::{Home, block_on};
+use crate::harness::{Home, block_on, turns_beside};
 use crate::scan::many;
-use futures::future::BoxFuture;
 use sluicedb::Db;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Runs `walk` beside a task that counts its own turns; returns those, and what `walk` returns.
-fn turns_beside(walk: BoxFuture<'static, usize>) -> (usize, usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async move {
-        let others = Arc::new(AtomicUsize::new(0));
-        let counts = Arc::clone(&others);
-        let counting = tokio::spawn(async move {
-            loop {
-                counts.fetch_add(1, Ordering::Relaxed);
-                tokio::task::yield_now().await;
-            }
-        });
-        let seen = tokio::spawn(walk).await.unwrap();
-        counting.abort();
-        (others.load(Ordering::Relaxed), seen)
-    })
-}
 
 /// Takes all entries one by one, so often; returns how many came.
 async fn walks(db: Db, times: usize) -> usize {

@@ -89,6 +89,7 @@ mod stats;
 mod submit;
 // The bound on open tables.
 mod tables;
+mod turns;
 // Writers that wait and are not polled.
 mod unpolled;
 // Wakers that panic, sleep, or use the database.

@@ -72,6 +72,7 @@ fn bad() -> Vec<(Change, &'static str)> {
         ),
         (|o| o.read_threads = 0, "read_threads is 0; it must be 1..=64"),
         (|o| o.read_threads = 65, "read_threads is 65; it must be"),
+        (|o| o.engine_cores = vec![0, 5000], "engine_cores "),
         (|o| o.initial_split_keys = vec![vec![]], "initial_split_keys[0] is empty; leave it out"),
         (
             |o| o.initial_split_keys = vec![vec![1; 65_536]],
@@ -152,6 +153,7 @@ fn every_field_at_its_ends_works() {
         |o| o.compaction_bytes_per_second = Some(64 << 10),
         |o| o.compaction_bytes_per_second = Some(u64::MAX),
         |o| o.read_threads = 64,
+        |o| o.engine_cores = vec![usable_cores()[0]],
         |o| o.initial_split_keys = vec![b"key0030".to_vec()],
         |o| o.initial_split_keys = (1..=255).map(|n| format!("key{n:04}").into_bytes()).collect(),
         |o| o.initial_split_keys = vec![b"k".to_vec(), vec![0xFF; 65_535]],
@@ -218,4 +220,50 @@ fn options_may_change_between_opens() {
         });
     }
     block_on(crate::harness::check(&home.open(), &expected)).unwrap();
+}
+
+/// The cores that this process may use.
+fn usable_cores() -> Vec<usize> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    cores_in(&status).unwrap_or_else(|| vec![0])
+}
+
+/// The cores in the `status` of a thread.
+fn cores_in(status: &str) -> Option<Vec<usize>> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let mut cores = Vec::new();
+    for part in list.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cores.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(cores)
+}
+
+/// Planted: an option that goes nowhere.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_threads_of_an_engine_stay_on_its_cores() {
+    let core = *usable_cores().last().unwrap();
+    if usable_cores().len() == 1 {
+        eprintln!("SKIPPED: this process may use one core only");
+        return;
+    }
+    let mut options = settings::tiny();
+    options.engine_cores = vec![core];
+    let home = Home::with(options);
+    let db = home.open();
+    // Databases of other tests are open in this process, and run anywhere.
+    let mut kept = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let file = |name: &str| std::fs::read_to_string(thread.as_ref().unwrap().path().join(name));
+        let (Ok(name), Ok(status)) = (file("comm"), file("status")) else { continue };
+        if cores_in(&status).is_some_and(|cores| cores == [core]) {
+            kept.push(name.trim().to_owned());
+        }
+    }
+    for name in ["sluice-wal", "sluice-flush", "sluice-merge-0", "sluice-read-0"] {
+        assert!(kept.iter().any(|kept| kept == name), "{name} is not among {kept:?}");
+    }
+    drop(db);
+    assert!(usable_cores().len() > 1, "the caller's thread goes where it went");
 }

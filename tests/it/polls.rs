@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
 
-fn roomy() -> Options {
+/// Nothing is flushed, and nobody waits, in a small test.
+pub fn roomy() -> Options {
     let mut options = settings::tiny();
     options.memory_budget_bytes = 64 << 20;
     options.write_buffer_bytes = None;
@@ -44,7 +45,7 @@ fn a_buffered_put_completes_on_its_first_poll() {
     assert!(assert_ready_ok!(spawn(db.contains_key("b")).poll()));
     assert_eq!(assert_ready_ok!(spawn(db.multi_get(&["a", "b"])).poll()).len(), 2);
     let mut scan = db.scan(..);
-    assert!(assert_ready_ok!(spawn(scan.next_batch()).poll()).is_some());
+    assert!(assert_ready_ok!(spawn(scan.next_chunk()).poll()).is_some());
 }
 
 #[test]
@@ -170,7 +171,7 @@ async fn tight_loops_let_other_tasks_run() {
                     "get" => drop(working.get(n.to_be_bytes()).await.unwrap()),
                     "contains" => drop(working.contains_key(n.to_be_bytes()).await.unwrap()),
                     "snapshot" => drop(snapshot.get(n.to_be_bytes()).await.unwrap()),
-                    _ => drop(working.scan(n.to_be_bytes()..).next_batch().await.unwrap()),
+                    _ => drop(working.scan(n.to_be_bytes()..).next_chunk().await.unwrap()),
                 }
             }
         });

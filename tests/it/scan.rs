@@ -165,7 +165,7 @@ fn chunks_and_single_entries_mix() {
                         }
                     }
                 } else if turn % 3 == 0 {
-                    let Some(batch) = scan.next_batch().await.unwrap() else { break };
+                    let Some(batch) = scan.next_chunk().await.unwrap() else { break };
                     assert!(!batch.is_empty());
                     take_batch(&batch, &mut found);
                 } else {
@@ -177,7 +177,7 @@ fn chunks_and_single_entries_mix() {
                 }
             }
             // The end stays the end.
-            assert!(scan.next_batch().await.unwrap().is_none());
+            assert!(scan.next_chunk().await.unwrap().is_none());
             assert!(scan.next().await.is_none());
         });
         if reverse {
@@ -190,10 +190,10 @@ fn chunks_and_single_entries_mix() {
     block_on(async {
         assert_eq!(scan.next_entry().await.unwrap().unwrap().0, b"k00000");
         assert!(scan.next().await.is_some());
-        let batch = scan.next_batch().await.unwrap();
+        let batch = scan.next_chunk().await.unwrap();
         assert!(batch.is_none_or(|batch| batch.len() <= 5));
         while scan.next_entry().await.unwrap().is_some() {}
-        assert!(scan.next_batch().await.unwrap().is_none() && scan.is_terminated());
+        assert!(scan.next_chunk().await.unwrap().is_none() && scan.is_terminated());
     });
     let mut lent = db.scan("k00010"..).limit(3).keys_only();
     block_on(async {
@@ -254,7 +254,7 @@ fn a_scan_goes_on_while_tables_are_written_and_after_close() {
     let mut scan = db.scan(..);
     let mut found = Vec::new();
     block_on(async {
-        let batch = scan.next_batch().await.unwrap().unwrap();
+        let batch = scan.next_chunk().await.unwrap().unwrap();
         take_batch(&batch, &mut found);
         db.compact().await.unwrap();
         db.close().await.unwrap();
@@ -265,7 +265,7 @@ fn a_scan_goes_on_while_tables_are_written_and_after_close() {
     block_on(async {
         again.put("k00001", "other").await.unwrap();
         again.compact().await.unwrap();
-        while let Some(batch) = scan.next_batch().await.unwrap() {
+        while let Some(batch) = scan.next_chunk().await.unwrap() {
             take_batch(&batch, &mut found);
         }
     });
@@ -374,7 +374,7 @@ fn a4_a_scan_over_very_many_deleted_keys_ends() {
             let mut scan = if reverse { db.scan(..).rev() } else { db.scan(..) };
             let (mut found, mut polls) = (Vec::new(), 0);
             loop {
-                let mut batch = spawn(scan.next_batch());
+                let mut batch = spawn(scan.next_chunk());
                 polls += 1;
                 let mut polled = batch.poll();
                 while polled.is_pending() {

@@ -178,7 +178,7 @@ fn lengths_are_told_without_the_values() {
         // One entry by the stream, and the rest of its batch as a batch.
         let (first, empty) = scan.try_next().await.unwrap().unwrap();
         assert!(empty.is_empty());
-        while let Some(batch) = scan.next_batch().await.unwrap() {
+        while let Some(batch) = scan.next_chunk().await.unwrap() {
             for at in 0..batch.len() {
                 assert!(batch.value(at).is_empty());
                 found.push((batch.key(at).to_vec(), batch.value_len(at)));
@@ -187,7 +187,7 @@ fn lengths_are_told_without_the_values() {
         let lengths = map.iter().map(|(key, value)| (key.clone(), value.len()));
         let wanted: Vec<_> = lengths.filter(|(key, _)| *key != first[..]).collect();
         assert_eq!(found, wanted);
-        let batch = db.scan(..).next_batch().await.unwrap().unwrap();
+        let batch = db.scan(..).next_chunk().await.unwrap().unwrap();
         assert_eq!(batch.value_len(0), batch.value(0).len());
     });
     home.faults.arm(Fault::of(OperationKind::Read).named(".sst").sticky());

@@ -75,7 +75,7 @@ fn reads_are_counted() {
         assert_eq!(collect(db.scan(..)).await.unwrap().len(), 201);
         let mut scan = db.snapshot().scan("key0000".."key0100");
         scan.next_entry().await.unwrap();
-        while scan.next_batch().await.unwrap().is_some() {}
+        while scan.next_chunk().await.unwrap().is_some() {}
         let mut scan = db.scan(..).limit(10);
         scan.seek("key0050");
         while scan.next_entry().await.unwrap().is_some() {}

@@ -248,7 +248,7 @@ fn a_waker_waits_for_a_synced_write(writes_itself: bool) -> bool {
     let home = Home::with(Options::default());
     let (log_is_at_work, turns_begin) = (Arc::default(), Arc::new(Barrier::new(2)));
     let runtime = TurnsOfCallers {
-        inner: ThreadRuntime::new(),
+        inner: ThreadRuntime::new(&[]),
         log_is_at_work: Arc::clone(&log_is_at_work),
         turns_begin: Arc::clone(&turns_begin),
     };

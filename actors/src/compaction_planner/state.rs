@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a7_a_damaged_table_is_set_aside_alone_and_its_pause_doubles() {
-        let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new().now());
+        let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new(&[]).now());
         let first = setbacks.failed(RANGE, &inputs(), &damage(5), now);
         assert_eq!(setbacks.set_aside(now), Some([part(5, b"a")].into()));
         assert_eq!(setbacks.next_try(now), Some(now + first));
@@ -211,7 +211,7 @@ mod tests {
     /// Planted: the whole file is set aside.
     #[test]
     fn a7_another_part_of_the_same_file_is_not_set_aside() {
-        let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new().now());
+        let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new(&[]).now());
         setbacks.failed(RANGE, &[part(5, b"a"), part(7, b"c")], &io(5), now);
         let aside = setbacks.set_aside(now).expect("there is space");
         assert!(aside.contains(&part(5, b"a")) && !aside.contains(&part(5, b"m")));
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a7_who_is_not_named_is_not_to_blame_alone() {
-        let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new().now());
+        let (mut setbacks, now) = (Setbacks::default(), ThreadRuntime::new(&[]).now());
         setbacks.failed(RANGE, &inputs(), &io(5), now);
         assert_eq!(setbacks.set_aside(now), Some(inputs().into()));
         setbacks.try_now(now);
@@ -239,7 +239,7 @@ mod tests {
     /// Planted: only the inputs pause, and there are none.
     #[test]
     fn a_job_without_inputs_that_fails_pauses_as_well() {
-        let (mut setbacks, mut now) = (Setbacks::default(), ThreadRuntime::new().now());
+        let (mut setbacks, mut now) = (Setbacks::default(), ThreadRuntime::new(&[]).now());
         let mut last = Duration::ZERO;
         while last < LASTING {
             assert!(setbacks.troubles().is_empty(), "it may be over in a moment");
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a8d_a_full_disk_makes_all_pause_but_not_for_long() {
-        let (mut setbacks, mut now) = (Setbacks::default(), ThreadRuntime::new().now());
+        let (mut setbacks, mut now) = (Setbacks::default(), ThreadRuntime::new(&[]).now());
         for _ in 0..20 {
             let pause = setbacks.failed(RANGE, &inputs(), &io(28), now);
             assert!(pause <= LONGEST_NO_SPACE);

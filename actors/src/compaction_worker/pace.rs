@@ -220,7 +220,7 @@ mod tests {
     fn those_who_write_wait_together_for_what_the_rate_lets_them() {
         let rate = NonZeroU64::new(1 << 20).expect("not 0");
         let mut rate = Rate { bytes_per_second: rate, empty_at: None };
-        let start = ThreadRuntime::new().now();
+        let start = ThreadRuntime::new(&[]).now();
         let at = |millis| start + Duration::from_millis(millis);
         // Two workers at the same time.
         assert_eq!(rate.pour(512 << 10, at(0)), at(500));

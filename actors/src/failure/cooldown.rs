@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn t002_18_the_cooldown_follows_a_slow_disk_and_returns_to_its_minimum() {
-        let (mut cooldown, mut now) = (Cooldown::default(), ThreadRuntime::new().now());
+        let (mut cooldown, mut now) = (Cooldown::default(), ThreadRuntime::new(&[]).now());
         let slow = Duration::from_secs(60);
         for _ in 0..20 {
             let pause = force(&mut cooldown, &mut now, slow);
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn t002_18_time_without_forced_seals_is_calm_too() {
-        let (mut cooldown, mut now) = (Cooldown::default(), ThreadRuntime::new().now());
+        let (mut cooldown, mut now) = (Cooldown::default(), ThreadRuntime::new(&[]).now());
         assert_eq!(force(&mut cooldown, &mut now, LONGEST), LONGEST);
         now += Duration::from_secs(600);
         assert_eq!(force(&mut cooldown, &mut now, Duration::ZERO), SHORTEST);

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_oldest_memtable_goes_first_with_all_of_its_range() {
-        let (mut retries, now) = (Retries::default(), ThreadRuntime::new().now());
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
         let superversion = superversion(&[&[7, 4], &[], &[9, 3], &[5]]);
         let due = retries.due(&superversion, now, |_| true);
         assert_eq!(chosen(&due), Some((3, vec![9, 3])));
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_passed_by() {
-        let (mut retries, now) = (Retries::default(), ThreadRuntime::new().now());
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
         let superversion = superversion(&[&[1], &[2], &[3]]);
         let pause = retries.failed(RangeId(1), now, None);
         let no_room_in_2 = |range: &RangeVersion| range.id != RangeId(2);
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_a_range_that_has_gone() {
-        let (mut retries, now) = (Retries::default(), ThreadRuntime::new().now());
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
         retries.failed(RangeId(1), now, None);
         retries.failed(RangeId(9), now, None);
         retries.due(&superversion(&[&[1], &[2]]), now, |_| true);
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_range_that_fails_again_waits_longer_than_one_that_fails_first() {
-        let (mut retries, now) = (Retries::default(), ThreadRuntime::new().now());
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
         let first = retries.failed(RangeId(1), now, None);
         assert!(retries.failed(RangeId(1), now, None) > first);
         assert_eq!(retries.failed(RangeId(2), now, None), first);

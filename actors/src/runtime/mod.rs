@@ -6,6 +6,7 @@
 //! sets. Nothing in the engine starts a thread or reads a clock in any other way. Nothing needs a
 //! tokio runtime to make progress.
 
+pub mod cores;
 mod environment;
 pub mod jobs;
 pub mod pool;
@@ -19,6 +20,7 @@ use futures::future::BoxFuture;
 use sluicedb_kernel::reply::{Answer, reply};
 use sluicedb_kernel::sync::{block_on, lock};
 use sluicedb_kernel::wake;
+use sluicedb_storage::give_way;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
@@ -70,14 +72,19 @@ impl Task {
 /// one on. One more calls the wakers of those who wait for an actor or a timer.
 #[derive(Debug, Default)]
 pub struct ThreadRuntime {
+    /// Where the actors' threads stay; empty: anywhere.
+    cores: Vec<usize>,
     timers: Mutex<Option<Arc<Timers>>>,
     waking: WakingThreads,
 }
 
 impl ThreadRuntime {
-    /// A runtime without threads yet.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
+    /// A runtime without threads yet. Its actors will stay on these cores; anywhere, if there are
+    /// none.
+    pub fn new(cores: &[usize]) -> Arc<Self> {
+        let mut runtime = Self::default();
+        runtime.cores = cores.to_vec();
+        Arc::new(runtime)
     }
 
     fn timers(&self) -> Arc<Timers> {
@@ -90,8 +97,15 @@ impl Runtime for ThreadRuntime {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
         let (task, token) = Task::new();
         let courier = self.waking.courier()?;
+        let cores = self.cores.clone();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
+            if !cores.is_empty()
+                && let Err(error) = cores::stay_on(&cores)
+            {
+                tracing::warn!(%error, ?cores, "an engine thread runs on other cores");
+            }
             wake::hand_on_to(courier);
+            give_way::from_now_on();
             let _ended = token;
             // `wake` knows the wakers that this executor makes as those of an engine thread.
             block_on(body);
@@ -247,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_task_is_joined_after_its_body() {
-        let runtime = ThreadRuntime::new();
+        let runtime = ThreadRuntime::new(&[]);
         let (done, answer) = reply();
         let task = runtime.spawn("test", Box::pin(async move { done.send(7) })).unwrap();
         futures::executor::block_on(task.join());
@@ -256,7 +270,7 @@ mod tests {
 
     #[test]
     fn timers_fire_in_order_and_cancelled_ones_do_not() {
-        let runtime = ThreadRuntime::new();
+        let runtime = ThreadRuntime::new(&[]);
         let now = runtime.now();
         let mut late = runtime.sleep_until(now + Duration::from_millis(20));
         let cancelled = runtime.sleep_until(now + Duration::from_millis(1));
@@ -273,7 +287,7 @@ mod tests {
     /// Planted: an entry stays in the list until its deadline.
     #[test]
     fn b9_a_cancelled_sleep_leaves_nothing_behind() {
-        let runtime = ThreadRuntime::new();
+        let runtime = ThreadRuntime::new(&[]);
         let far = runtime.now() + Duration::from_secs(3600);
         let mut context = Context::from_waker(Waker::noop());
         let mut kept = runtime.sleep_until(far);

@@ -417,7 +417,7 @@ fn c4_a_change_that_would_need_an_id_beyond_the_last_is_refused() {
     let dir = "/last-range-id";
     let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
     name_the_range(&vfs, dir, RANGE_ID_AT_OPEN_MAX - 2);
-    let open = || block_on(Engine::open(config(dir, 1), vfs.clone(), ThreadRuntime::new()));
+    let open = || block_on(Engine::open(config(dir, 1), vfs.clone(), ThreadRuntime::new(&[])));
     let engine = open().expect("it can be gone on from");
     let split = |at: &'static [u8]| Change::Split {
         keyspace: KeyspaceId::DEFAULT,

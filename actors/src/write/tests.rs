@@ -238,7 +238,8 @@ fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queu
 
 /// As `engine`, with running threads.
 fn running(dir: &str, ranges: u8) -> Engine {
-    let opened = Engine::open(config(dir, ranges), Arc::new(MemVfs::new()), ThreadRuntime::new());
+    let opened =
+        Engine::open(config(dir, ranges), Arc::new(MemVfs::new()), ThreadRuntime::new(&[]));
     block_on(opened).expect("an empty directory opens")
 }
 

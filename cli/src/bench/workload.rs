@@ -202,7 +202,7 @@ async fn scan(db: &Db, plan: &Plan, random: &mut Random, tally: &mut Tally) -> R
     let begun = Instant::now();
     let mut scan = db.scan(key..).limit(plan.args.scan_entries);
     let mut entries = 0;
-    while let Some(batch) = scan.next_batch().await? {
+    while let Some(batch) = scan.next_chunk().await? {
         for (key, value) in batch.iter() {
             entries += 1;
             tally.bytes += (key.len() + value.len()) as u64;

@@ -74,7 +74,7 @@ async fn compare(
     tally: &mut Tally,
 ) -> Result {
     let (mut scan, mut found) = (other.scan(span.clone()), 0);
-    while let Some(batch) = scan.next_batch().await? {
+    while let Some(batch) = scan.next_chunk().await? {
         for (key, value) in batch.iter() {
             if copy.get(key).await?.as_deref() != Some(value) {
                 tally.mismatch(format!("{} is not what the source has", escape(key)));

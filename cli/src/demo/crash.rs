@@ -143,7 +143,7 @@ pub async fn check(db: &Db, round: u32, acks: &Acks, tally: &mut Tally) -> Resul
         acknowledged += acked.map_or(0, |n| n + 1);
         let mut scan = db.scan_prefix(format!("crash/{round}/{task:03}/"));
         let mut next = 0;
-        while let Some(batch) = scan.next_batch().await? {
+        while let Some(batch) = scan.next_chunk().await? {
             for (found, content) in batch.iter() {
                 tally.entries += 1;
                 tally.bytes += content.len() as u64;

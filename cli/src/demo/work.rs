@@ -236,7 +236,7 @@ pub struct Digest {
 pub async fn digest(mut scan: Scan, reverse: bool, tally: &mut Tally) -> Result<Digest> {
     let mut digest = Digest::default();
     let mut last = Vec::new();
-    while let Some(batch) = scan.next_batch().await? {
+    while let Some(batch) = scan.next_chunk().await? {
         for (key, value) in batch.iter() {
             digest.entries += 1;
             digest.bytes += (key.len() + value.len()) as u64;

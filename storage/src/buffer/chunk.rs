@@ -11,6 +11,7 @@
 //! its header. The header has the next chunk and the extent that the chunk belongs to.
 
 use super::class::ChunkClass;
+use crate::give_way;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -111,6 +112,7 @@ impl Chunk {
     /// Makes the kernel provide memory for every page.
     pub(super) fn touch(&mut self) {
         for offset in (0..self.layout.size()).step_by(PAGE_BYTES) {
+            give_way::now_and_then();
             // SAFETY: the chunk is longer than the offset.
             let page = unsafe { self.at.add(offset) };
             // SAFETY: the chunk is exclusively ours (`&mut`). Volatile: nobody reads the written

@@ -8,6 +8,7 @@ use crate::batch::PointOperations;
 use crate::compact::{TableSink, write_tables};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
+use crate::give_way;
 use crate::key::Seqno;
 use crate::keyspace::{KeyspaceId, KeyspaceSpan};
 use crate::memtable::{MemtableWriter, memtable};
@@ -223,6 +224,7 @@ impl<'a> Replay<'a> {
             writer.insert(operation.key, seqno, operation.kind, operation.value);
             self.bytes = self.bytes + writer.memtable().used_bytes() - before;
         }
+        give_way::now_and_then();
         self.bytes_read += payload.len() as u64;
         self.bytes_peak = self.bytes_peak.max(self.bytes);
         if self.bytes > self.options.replay_bytes_max {

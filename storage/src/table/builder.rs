@@ -16,6 +16,7 @@ use super::sketch::KeySketch;
 use super::trailer::{ChecksumSeed, TRAILER_BYTES, end_block, put_block, put_section};
 use crate::codec::hash64;
 use crate::error::{Error, Result};
+use crate::give_way;
 use crate::key::{Kind, Seqno};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use crate::vfs::File;
@@ -267,6 +268,7 @@ impl TableBuilder {
         self.block.clear();
         self.open_length = self.end() - offset;
         debug_assert!(self.open_length > TRAILER_BYTES as u64);
+        give_way::now_and_then();
         if self.chunk.len() >= CHUNK_BYTES {
             self.write_chunk()?;
         }

@@ -8,6 +8,7 @@ use super::block::{Block, BlockCursor, Broken};
 use super::reader::{ReadTier, Table};
 use super::trailer::{unshared, zeroed};
 use crate::error::Result;
+use crate::give_way;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno};
 use bytes::Bytes;
@@ -145,6 +146,7 @@ impl TableCursor {
 
     /// Block `i`: the current one, one read ahead, a cached one, or one read now.
     fn load(&mut self, i: usize) -> Result<Block> {
+        give_way::now_and_then();
         self.valid = false;
         if self.current == Some(i)
             && let Some(block) = self.position.take_block()

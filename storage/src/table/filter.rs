@@ -12,6 +12,7 @@
 //! ```
 
 use crate::codec::Decoder;
+use crate::give_way;
 
 /// Bits in a line.
 const LINE_BITS: usize = 512;
@@ -21,6 +22,8 @@ const LINE_BYTES: usize = LINE_BITS / 8;
 const PROBES_MAX: usize = 7;
 /// Odd, with well mixed bits: the fractional part of the square root of 3.
 const SPREAD: u64 = 0xBB67_AE85_84CA_A73B;
+/// Keys that are entered before others are offered the core.
+const HASHES_AT_ONCE: usize = 1024;
 /// Bytes before the lines.
 const HEADER_BYTES: usize = 16;
 
@@ -48,7 +51,10 @@ impl Filter {
         // 0.69 is the optimum of a plain Bloom filter; a blocked one prefers slightly fewer probes.
         let probes = (bits_per_key * 5 / 8).clamp(1, PROBES_MAX);
         let mut filter = Self { lines: vec![CacheLine::default(); lines], probes };
-        for &hash in hashes {
+        for (at, &hash) in hashes.iter().enumerate() {
+            if at % HASHES_AT_ONCE == 0 {
+                give_way::now_and_then();
+            }
             let line = filter.line_of(hash);
             let mut bits = hash.wrapping_mul(SPREAD);
             for _ in 0..probes {

@@ -8,6 +8,7 @@ use super::section::refuse;
 use super::sketch::KeySketch;
 use crate::codec::hash64;
 use crate::error::{Error, Result};
+use crate::give_way;
 use crate::key::{Kind, Seqno};
 
 /// Bytes read at once where only checksums are verified. They stay in a core's cache until then.
@@ -72,6 +73,7 @@ impl Table {
             if !goes_on() {
                 return None;
             }
+            give_way::now_and_then();
             let offset = self.index().place(i).0;
             let wrong = |what: &str| Error::corrupt(self.path(), offset, what);
             let block = match self.read_block(i) {
@@ -140,6 +142,7 @@ impl Table {
             self.read_into(&mut piece, start)?;
             let mut left = &piece[..];
             for i in next..end {
+                give_way::now_and_then();
                 let (offset, length) = index.place(i);
                 let (block, behind) = left.split_at(length);
                 self.check_block_bytes(block, offset)?;

@@ -123,7 +123,8 @@ pub trait File: Send + Sync + Debug {
     /// Drops cached clean pages, so that the next read returns what the disk holds. Best effort.
     fn drop_cache(&self);
     /// Maps `[0, len)` for writing, shared with the file. `Ok(None)` if that is not safe (see
-    /// `allocate`) or not supported; the caller must use `write_all_at` then.
+    /// `allocate`) or not supported; the caller must use `write_all_at` then. The bytes are brought
+    /// into memory first, so that a store does not wait for the disk. Blocks on the disk.
     fn map_for_writing(&self, len: usize) -> io::Result<Option<Arc<dyn Mapping>>>;
 }
 

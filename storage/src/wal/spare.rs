@@ -255,20 +255,6 @@ fn allocate(file: &dyn File, path: &Path, header: &SegmentHeader) -> Result<bool
     Ok(solid)
 }
 
-/// Reads the whole file, so that a store through a mapping finds its page in memory. Otherwise a
-/// committing thread would wait for the disk, or for the kernel to zero a page that was never
-/// written.
-fn warm(file: &dyn File, path: &Path) -> Result<()> {
-    let mut piece = vec![0; ZERO_BYTES];
-    let mut at = 0;
-    loop {
-        match file.read_at(&mut piece, at).map_err(|e| Error::io_at("read", path, at, e))? {
-            0 => return Ok(()),
-            read => at += read as u64,
-        }
-    }
-}
-
 /// Maps and names a segment whose blocks exist and whose bytes are durable.
 fn finish(
     vfs: &Arc<dyn Vfs>,
@@ -279,9 +265,6 @@ fn finish(
     bytes: u64,
     mapped: bool,
 ) -> Result<Spare> {
-    if mapped {
-        warm(file.as_ref(), from)?;
-    }
     // Mapped last, after the syncs, and not touched: a sync makes the pages that it finds in the
     // page tables slow to store to, 165 ns per record instead of 8 (docs/adr/0005).
     let mapping = match (mapped, usize::try_from(bytes)) {

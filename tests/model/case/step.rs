@@ -327,7 +327,7 @@ impl Case<'_> {
         }
         self.wait(async {
             let mut entries = Entries::new();
-            while let Some(batch) = scan.next_batch().await.map_err(text)? {
+            while let Some(batch) = scan.next_chunk().await.map_err(text)? {
                 for at in 0..batch.len() {
                     entries.push((batch.key(at).to_vec(), batch.value(at).to_vec()));
                 }
@@ -342,7 +342,7 @@ impl Case<'_> {
         let mut found = Entries::new();
         let mut ended = false;
         if *in_batches && entries.is_multiple_of(3) {
-            if let Some(batch) = self.wait(scan.next_batch()).map_err(text)? {
+            if let Some(batch) = self.wait(scan.next_chunk()).map_err(text)? {
                 for at in 0..batch.len() {
                     found.push((batch.key(at).to_vec(), batch.value(at).to_vec()));
                 }

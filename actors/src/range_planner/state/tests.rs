@@ -46,7 +46,7 @@ struct Told {
 
 impl Told {
     fn new() -> Self {
-        let now = ThreadRuntime::new().now();
+        let now = ThreadRuntime::new(&[]).now();
         Self { history: History::default(), now, policy: policy() }
     }
 

@@ -142,7 +142,7 @@ impl Store for Sluice {
     fn scan(&self) -> Result<u64> {
         self.runtime.block_on(async {
             let (mut scan, mut entries) = (self.db.scan(..), 0);
-            while let Some(batch) = scan.next_batch().await? {
+            while let Some(batch) = scan.next_chunk().await? {
                 for (key, value) in batch.iter() {
                     entries += 1;
                     std::hint::black_box((key, value));

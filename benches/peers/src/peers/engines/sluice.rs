@@ -49,7 +49,7 @@ impl Engine for Sluice {
 
     async fn scan(&self, from: &Key, limit: u64) -> Result<u64> {
         let (mut scan, mut entries) = (self.0.scan(from.as_slice()..).limit(limit), 0);
-        while let Some(batch) = scan.next_batch().await? {
+        while let Some(batch) = scan.next_chunk().await? {
             for (key, value) in batch.iter() {
                 look_at(key, value);
                 entries += 1;
