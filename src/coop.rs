@@ -5,7 +5,8 @@
 //! batches, keeps its thread for tens of milliseconds, and timers on that thread are late. So here
 //! a unit is a microsecond or two of work: a get, a small put, a KiB of a batch, two KiB of a scan.
 //!
-//! Guarantees: an operation waits for at most one turn of the others before it begins.
+//! Guarantees: an operation waits for at most one turn of the others before it begins. Does not:
+//! work under another executor's `block_on` inside a task, where no turn of the others comes.
 
 use std::task::{Context, Poll, ready};
 use tokio::task::coop::{consume_budget, poll_proceed};

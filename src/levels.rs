@@ -181,7 +181,7 @@ pub struct Decision {
     /// The range's number.
     pub range: u32,
     /// What was chosen: `move`, `land`, `keep`, `drain`, `rest`, `merge`, `tombstones`, `shrink`,
-    /// `reshard` or `order`.
+    /// `reshard` or `manual`.
     pub choice: &'static str,
     /// The place of the tables, in words.
     pub from: String,

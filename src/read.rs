@@ -123,9 +123,10 @@ impl Db {
         }
     }
 
-    /// The sequence number of the last write of `key`: the one that [`put`](Self::put) or
-    /// [`write`](Self::write) returned for it, or that of the ingest that brought the key in.
-    /// `None` if the key has no value.
+    /// The sequence number of the last write of `key`: the one that [`put`](Self::put) returned, or
+    /// that of the ingest that brought the key in. The operations of a batch have consecutive
+    /// numbers; [`write`](Self::write) returns that of the last one. `None` if the key has no
+    /// value.
     ///
     /// A later write of the key has a larger number, also after a delete. So a caller who kept the
     /// number can tell whether the key was written since. Flushes, compactions, splits, reopening

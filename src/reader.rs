@@ -146,9 +146,7 @@ impl Reader {
                 }
                 read => values.push(self.cold.counted::<Value>(self.cold.told(read))?),
             }
-            if index % COOPERATE_EVERY == COOPERATE_EVERY - 1 {
-                coop::one().await;
-            }
+            coop::one().await;
         }
         for (index, read) in futures::future::join_all(cold).await {
             values[index] = self.cold.counted::<Value>(read)?;
@@ -156,6 +154,3 @@ impl Reader {
         Ok(values)
     }
 }
-
-/// Keys that are looked up between two points where other tasks may run.
-const COOPERATE_EVERY: usize = 16;

@@ -45,7 +45,8 @@ const LENT_ENTRY_BYTES: usize = 32;
 /// Call [`rev`](Self::rev), [`limit`](Self::limit) and [`keys_only`](Self::keys_only) before the
 /// first entry is taken.
 ///
-/// # Cancellation The scan, or a pending `next`, may be dropped at any time. After a dropped `next`
+/// # Cancellation
+/// The scan, or a pending `next`, may be dropped at any time. After a dropped `next`
 /// the scan continues where it was.
 #[must_use = "a scan does nothing until it is polled"]
 pub struct Scan {
@@ -319,6 +320,7 @@ impl Scan {
                 self.uncounted += 1;
                 let (key, value) = self.cursor.entry();
                 let bytes = key.len() + value.len() + (1 + passed) * LENT_ENTRY_BYTES;
+                self.owed.reads(bytes.saturating_sub(self.paid_bytes));
                 self.paid_bytes = self.paid_bytes.saturating_sub(bytes);
                 Some(Ok(Next::InCursor))
             }
@@ -422,7 +424,8 @@ impl Scan {
         self.count();
         let polled = self.poll_batch_now(context);
         if let Poll::Ready(Ok(Some(batch))) = &polled {
-            self.owed.reads(batch.bytes() + batch.len() * LENT_ENTRY_BYTES);
+            // What a read thread has walked over is not ours to pay for.
+            self.owed.reads(batch.bytes() + self.cursor.take_steps() * LENT_ENTRY_BYTES);
         }
         polled
     }
@@ -451,6 +454,7 @@ impl Scan {
                 State::Filling(filling) => match ready!(filling.as_mut().poll(context)) {
                     Ok(Filled { cursor, batch, more }) => {
                         self.cursor = cursor;
+                        self.cursor.take_steps();
                         Ok((batch, more))
                     }
                     Err(error) => Err(error),

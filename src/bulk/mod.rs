@@ -53,7 +53,8 @@ impl Db {
     /// merge. When it returns, the change survives a power cut. A thread of the engine does the
     /// work; writers and readers go on.
     ///
-    /// # Errors `Invalid` for tables whose key ranges overlap, and for a value longer than
+    /// # Errors
+    /// `Invalid` for tables whose key ranges overlap, and for a value longer than
     /// [`value_bytes_max`](crate::Options::value_bytes_max). `Corrupt` for a file that is damaged
     /// or not such a table. `Io`, `NoSpace`, `Closed`, or why the engine has stopped. Nothing has
     /// happened then, with one exception: if there is no space to sync the log, the change is in

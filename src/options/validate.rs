@@ -5,7 +5,7 @@ use super::engine::table_compression;
 use super::{MIB, Options};
 use crate::error::{Error, Result};
 use sluicedb_actors::config::ENTRY_OVERHEAD_BYTES;
-use sluicedb_actors::runtime::cores::cores_of_this_thread;
+use sluicedb_actors::runtime::cores::first_unusable;
 use sluicedb_storage::limits::{INITIAL_RANGES_MAX, KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use sluicedb_storage::version::KeyspaceOptions;
 
@@ -98,15 +98,11 @@ fn check_cores(cores: &[usize]) -> Result<()> {
     if cores.is_empty() {
         return Ok(());
     }
-    let Some(usable) = cores_of_this_thread() else {
-        let what = "engine_cores cannot be followed on this system; leave it empty";
-        return Err(Error::invalid(what));
-    };
-    match cores.iter().find(|core| !usable.contains(core)) {
-        None => Ok(()),
-        Some(core) => Err(Error::invalid(format!(
-            "engine_cores names core {core}; this process may use {usable:?}"
-        ))),
+    let refuse = |what: String| Err(Error::invalid(format!("engine_cores {what}")));
+    match first_unusable(cores) {
+        Ok(None) => Ok(()),
+        Ok(Some(core)) => refuse(format!("names core {core}, which this process may not use")),
+        Err(error) => refuse(format!("cannot be checked: {error}")),
     }
 }
 

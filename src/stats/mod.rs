@@ -215,9 +215,11 @@ pub struct Stats {
     /// Keys that were looked up and had a value: by `get`, `contains_key`, `value_len`,
     /// `last_seqno`, and each key of `multi_get`. All handles and snapshots count.
     pub gets_found: u64,
-    /// Keys that were looked up and had none.
+    /// Keys that were looked up and had none; for `last_seqno` also those of a batch that lies over
+    /// a snapshot, which have no number yet.
     pub gets_absent: u64,
-    /// Scans created; `first` and `last` are scans.
+    /// Scans created. `first` and `last` are scans, and so are the looks that `delete_range` and
+    /// `OnEmpty::Refuse` take.
     pub scans: u64,
     /// Entries that scans handed out. A scan counts them a batch at a time, and when it is dropped.
     pub scan_entries: u64,

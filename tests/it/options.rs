@@ -1,4 +1,4 @@
-use crate::harness::{Home, block_on};
+use crate::harness::{Home, PATIENCE, block_on};
 use crate::kit::settings;
 use sluicedb::{Durability, ErrorKind, Options, Preset};
 
@@ -72,7 +72,10 @@ fn bad() -> Vec<(Change, &'static str)> {
         ),
         (|o| o.read_threads = 0, "read_threads is 0; it must be 1..=64"),
         (|o| o.read_threads = 65, "read_threads is 65; it must be"),
-        (|o| o.engine_cores = vec![0, 5000], "engine_cores "),
+        (
+            |o| o.engine_cores = vec![5000],
+            "engine_cores names core 5000, which this process may not use",
+        ),
         (|o| o.initial_split_keys = vec![vec![]], "initial_split_keys[0] is empty; leave it out"),
         (
             |o| o.initial_split_keys = vec![vec![1; 65_536]],
@@ -252,17 +255,25 @@ fn the_threads_of_an_engine_stay_on_its_cores() {
     options.engine_cores = vec![core];
     let home = Home::with(options);
     let db = home.open();
-    // Databases of other tests are open in this process, and run anywhere.
-    let mut kept = Vec::new();
-    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
-        let file = |name: &str| std::fs::read_to_string(thread.as_ref().unwrap().path().join(name));
-        let (Ok(name), Ok(status)) = (file("comm"), file("status")) else { continue };
-        if cores_in(&status).is_some_and(|cores| cores == [core]) {
-            kept.push(name.trim().to_owned());
+    // Databases of other tests are open in this process, and run anywhere. A thread has its name
+    // some time after it was started.
+    let kept = || {
+        let mut kept = Vec::new();
+        for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+            let path = thread.unwrap().path();
+            let file = |name: &str| std::fs::read_to_string(path.join(name));
+            let (Ok(name), Ok(status)) = (file("comm"), file("status")) else { continue };
+            if cores_in(&status).is_some_and(|cores| cores == [core]) {
+                kept.push(name.trim().to_owned());
+            }
         }
-    }
-    for name in ["sluice-wal", "sluice-flush", "sluice-merge-0", "sluice-read-0"] {
-        assert!(kept.iter().any(|kept| kept == name), "{name} is not among {kept:?}");
+        kept
+    };
+    let names = ["sluice-wal", "sluice-flush", "sluice-merge-0", "sluice-read-0", "sluice-wake"];
+    let begun = std::time::Instant::now();
+    while !names.iter().all(|name| kept().iter().any(|kept| kept == name)) {
+        assert!(begun.elapsed() < PATIENCE, "{names:?} are not all among {:?}", kept());
+        std::thread::yield_now();
     }
     drop(db);
     assert!(usable_cores().len() > 1, "the caller's thread goes where it went");

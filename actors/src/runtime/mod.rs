@@ -70,26 +70,25 @@ impl Task {
 
 /// Runs each actor on a named OS thread of its own. One more thread serves timers, from the first
 /// one on. One more calls the wakers of those who wait for an actor or a timer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ThreadRuntime {
-    /// Where the actors' threads stay; empty: anywhere.
-    cores: Vec<usize>,
+    /// Where the threads stay; empty: anywhere.
+    cores: Arc<[usize]>,
     timers: Mutex<Option<Arc<Timers>>>,
     waking: WakingThreads,
 }
 
 impl ThreadRuntime {
-    /// A runtime without threads yet. Its actors will stay on these cores; anywhere, if there are
-    /// none.
+    /// A runtime without threads yet. They will stay on these cores; anywhere, if there are none.
     pub fn new(cores: &[usize]) -> Arc<Self> {
-        let mut runtime = Self::default();
-        runtime.cores = cores.to_vec();
-        Arc::new(runtime)
+        let cores: Arc<[usize]> = cores.into();
+        let waking = WakingThreads::new(&cores);
+        Arc::new(Self { cores, timers: Mutex::default(), waking })
     }
 
     fn timers(&self) -> Arc<Timers> {
         let mut slot = lock(&self.timers);
-        Arc::clone(slot.get_or_insert_with(|| Timers::start(&self.waking)))
+        Arc::clone(slot.get_or_insert_with(|| Timers::start(&self.waking, &self.cores)))
     }
 }
 
@@ -97,13 +96,9 @@ impl Runtime for ThreadRuntime {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
         let (task, token) = Task::new();
         let courier = self.waking.courier()?;
-        let cores = self.cores.clone();
+        let cores = Arc::clone(&self.cores);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            if !cores.is_empty()
-                && let Err(error) = cores::stay_on(&cores)
-            {
-                tracing::warn!(%error, ?cores, "an engine thread runs on other cores");
-            }
+            cores::stay_on(&cores);
             wake::hand_on_to(courier);
             give_way::from_now_on();
             let _ended = token;
@@ -145,11 +140,12 @@ struct TimerState {
 }
 
 impl Timers {
-    fn start(waking: &WakingThreads) -> Arc<Self> {
+    fn start(waking: &WakingThreads, cores: &Arc<[usize]>) -> Arc<Self> {
         let timers = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
-        let weak = Arc::downgrade(&timers);
+        let (weak, cores) = (Arc::downgrade(&timers), Arc::clone(cores));
         let spawned = waking.courier().and_then(|courier| {
             thread::Builder::new().name("sluice-timer".to_owned()).spawn(move || {
+                cores::stay_on(&cores);
                 wake::hand_on_to(courier);
                 Self::serve(&weak);
             })

@@ -11,6 +11,7 @@
 //! Does not: bound the time that a waker takes, or catch its panics (see `sluicedb_kernel::wake`).
 //! Wakers of engine threads are not handed over here.
 
+use super::cores;
 use sluicedb_kernel::sync::lock;
 use sluicedb_kernel::wake::{Courier, call};
 use std::collections::VecDeque;
@@ -39,6 +40,8 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     called: Condvar,
+    /// Where the threads stay; empty: anywhere.
+    cores: Arc<[usize]>,
 }
 
 /// Held by whoever may hand wakers over. After the last one is dropped, the threads call what is
@@ -54,20 +57,27 @@ impl Drop for Handle {
 }
 
 /// The threads. They are started for the first courier.
-#[derive(Debug, Default)]
-pub(crate) struct WakingThreads(Mutex<Option<Arc<Handle>>>);
+#[derive(Debug)]
+pub(crate) struct WakingThreads {
+    first: Mutex<Option<Arc<Handle>>>,
+    cores: Arc<[usize]>,
+}
 
 impl WakingThreads {
+    pub(crate) fn new(cores: &Arc<[usize]>) -> Self {
+        Self { first: Mutex::default(), cores: Arc::clone(cores) }
+    }
+
     /// The courier to which an engine thread hands its wakers.
     ///
     /// # Errors
     /// When no thread exists yet and the operating system cannot start one.
     pub(crate) fn courier(&self) -> io::Result<Arc<dyn Courier>> {
-        let mut first = lock(&self.0);
+        let mut first = lock(&self.first);
         let handle = if let Some(handle) = &*first {
             Arc::clone(handle)
         } else {
-            let shared = Arc::<Shared>::default();
+            let shared = Arc::new(Shared { cores: Arc::clone(&self.cores), ..Shared::default() });
             Shared::start_thread(&shared, &mut shared.lock())?;
             Arc::clone(first.insert(Arc::new(Handle(shared))))
         };
@@ -120,6 +130,7 @@ impl Shared {
     }
 
     fn serve(this: &Arc<Self>) {
+        cores::stay_on(&this.cores);
         let mut state = this.lock();
         loop {
             if let Some(waker) = state.due.pop_front() {
@@ -171,7 +182,7 @@ mod tests {
     #[test]
     fn o9_wakers_that_wait_for_one_another_are_all_called() {
         for batch in [1, 3, 20] {
-            let threads = WakingThreads::default();
+            let threads = WakingThreads::new(&Arc::default());
             let courier = threads.courier().expect("there is a thread to have");
             let (done, ended) = channel();
             let mut answers = done;
@@ -193,7 +204,7 @@ mod tests {
     /// `WakingThreads`; a fallback to this thread (the waker waits for it).
     #[test]
     fn o9_what_is_handed_on_after_the_end_is_called_at_once() {
-        let threads = WakingThreads::default();
+        let threads = WakingThreads::new(&Arc::default());
         let courier = threads.courier().expect("there is a thread to have");
         drop(threads);
         for _ in 0..2 {
@@ -212,9 +223,9 @@ mod tests {
     /// Planted: the first waker starts the threads.
     #[test]
     fn o9_there_is_a_thread_before_the_first_waker_is_due_and_it_stays() {
-        let threads = WakingThreads::default();
+        let threads = WakingThreads::new(&Arc::default());
         let couriers = [(); 3].map(|()| threads.courier().expect("there is a thread to have"));
-        let shared = Arc::clone(&lock(&threads.0).as_ref().expect("somebody is served").0);
+        let shared = Arc::clone(&lock(&threads.first).as_ref().expect("somebody is served").0);
         assert_eq!(shared.lock().threads, 1);
         let noop = vec![Waker::noop().clone(); 100];
         for courier in couriers {

@@ -31,7 +31,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A runtime that runs the open, and never runs the other threads.
-#[derive(Default)]
 struct Still {
     threads: Arc<ThreadRuntime>,
     kept: Mutex<Vec<BoxFuture<'static, ()>>>,
@@ -68,7 +67,7 @@ impl Runtime for Still {
 /// An engine with this many ranges; range `n` begins at the key `[n]`. Each test needs a directory
 /// of its own, because no engine here ever releases its lock.
 fn engine(dir: &str, ranges: u8) -> Engine {
-    let runtime = Arc::new(Still::default());
+    let runtime = Arc::new(Still { threads: ThreadRuntime::new(&[]), kept: Mutex::default() });
     let opened = Engine::open(config(dir, ranges), Arc::new(MemVfs::new()), runtime);
     block_on(opened).expect("an empty directory opens")
 }

@@ -313,10 +313,12 @@ impl File for DiskFile {
         if len == 0 || self.promised.load(Ordering::Acquire) < len as u64 {
             return Ok(None);
         }
-        linux::load(&self.file, len)?;
         // The mapping keeps the file open by itself. It stays valid when this handle is dropped.
         match MmapOptions::new().len(len).map_raw(&self.file) {
-            Ok(map) => Ok(Some(Arc::new(DiskMapping { map }))),
+            Ok(map) => {
+                linux::load(&self.file, len)?;
+                Ok(Some(Arc::new(DiskMapping { map })))
+            }
             Err(error) if error.raw_os_error() == Some(linux::NO_DEVICE) => Ok(None),
             Err(error) => Err(error),
         }
@@ -559,6 +561,10 @@ mod linux {
     }
 
     pub(super) fn forget_pages(_: &MmapRaw, _: usize, _: usize) {}
+
+    pub(super) fn load(_: &OsFile, _: usize) -> io::Result<()> {
+        Ok(())
+    }
 
     pub(super) fn user() -> Option<u32> {
         None

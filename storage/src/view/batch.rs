@@ -42,7 +42,8 @@ impl ScanBatchBuilder {
 
     /// Appends an entry.
     ///
-    /// # Panics Beyond 4 GiB. Scans never get there: they stop at 1 GiB, and an entry is at most
+    /// # Panics
+    /// Beyond 4 GiB. Scans never get there: they stop at 1 GiB, and an entry is at most
     /// that large.
     #[inline]
     pub fn push(&mut self, key: &[u8], value: &[u8]) {

@@ -82,6 +82,8 @@ pub struct ScanCursor {
     last: Vec<u8>,
     /// The last key that this call looked at and did not hand out; empty if there is none.
     passed: Vec<u8>,
+    /// Entries that `fill` walked over since that was last asked.
+    steps_taken: usize,
     done: bool,
 }
 
@@ -137,6 +139,7 @@ impl ScanCursor {
             start: Start::Bound,
             last: Vec::new(),
             passed: Vec::new(),
+            steps_taken: 0,
             done: false,
         }
     }
@@ -241,7 +244,8 @@ impl ScanCursor {
     /// amount of work is done. `Ok(false)` when the walk is over; `Ok(true)` otherwise, also with
     /// nothing appended (a stretch of tombstones, or of younger keys): call again.
     ///
-    /// # Errors What was appended stays valid, and the next call continues after it.
+    /// # Errors
+    /// What was appended stays valid, and the next call continues after it.
     pub fn fill(
         &mut self,
         out: &mut ScanBatchBuilder,
@@ -258,10 +262,17 @@ impl ScanCursor {
         result
     }
 
+    /// How many entries `fill` walked over since this was last asked: those that it appended, and
+    /// tombstones and younger keys between them.
+    pub fn take_steps(&mut self) -> usize {
+        std::mem::take(&mut self.steps_taken)
+    }
+
     /// Steps to the next entry. `entry` returns it until the next call. A key of a table is put
     /// together from two pieces. Anything else is copied only if it is not in one piece.
     ///
-    /// # Errors The next call continues where this one stopped.
+    /// # Errors
+    /// The next call continues where this one stopped.
     pub fn advance(&mut self) -> Result<Advanced> {
         let result = self.advance_some();
         if result.is_err() {
@@ -273,7 +284,8 @@ impl ScanCursor {
 
     /// The entry that `advance` has found. In a walk over keys the value is empty.
     ///
-    /// # Panics If the last call was not an `advance` that found an entry.
+    /// # Panics
+    /// If the last call was not an `advance` that found an entry.
     #[inline]
     pub fn entry(&self) -> (&[u8], &[u8]) {
         assert!(self.is_lent, "advance has come to an entry");
@@ -316,9 +328,22 @@ impl ScanCursor {
         entries_max: usize,
     ) -> Result<bool> {
         let mut steps = STEPS_MAX.max(entries_max.saturating_mul(2).min(STEPS_MAX * 16));
+        let steps_max = steps;
+        let filled = self.fill_steps(out, bytes_max, entries_max, &mut steps);
+        self.steps_taken += steps_max - steps;
+        filled
+    }
+
+    fn fill_steps(
+        &mut self,
+        out: &mut ScanBatchBuilder,
+        bytes_max: usize,
+        entries_max: usize,
+        steps: &mut usize,
+    ) -> Result<bool> {
         self.leave_lent()?;
         while !self.done {
-            if out.len() >= entries_max || out.bytes() >= bytes_max || steps == 0 {
+            if out.len() >= entries_max || out.bytes() >= bytes_max || *steps == 0 {
                 return Ok(true);
             }
             if !self.is_placed && !self.enter()? {
@@ -326,7 +351,6 @@ impl ScanCursor {
                 continue;
             }
             let (walker, mut walk) = self.range_walk();
-            let steps = &mut steps;
             let stop = each_walker!(walker, c => walk.drain(c, out, bytes_max, entries_max, steps));
             if let Stop::RangeEnd = stop? {
                 self.leave();

@@ -31,7 +31,7 @@ pub trait Want: Send + 'static {
     /// The answer from a write that lies over the view: its value, or `None` for a delete.
     fn of_own(value: Option<&Bytes>) -> Self::Answer;
 
-    /// Is this the answer of a key that has a value?
+    /// Does this answer count as found?
     fn is_found(answer: &Self::Answer) -> bool;
 }
 

@@ -105,7 +105,8 @@ impl View {
     /// key of its stack. A table has no key twice, and nothing that is newer than a view of it. So
     /// a scan shows each of its entries, or another table of the stack hides it.
     ///
-    /// # Errors Those of a walk over memory.
+    /// # Errors
+    /// Those of a walk over memory.
     pub fn stacks(&self, keyspace: KeyspaceId, span: &Span, worth: Worth) -> Result<Vec<Stack>> {
         let mut stacks = Vec::new();
         if self.own.is_some() {

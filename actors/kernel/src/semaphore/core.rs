@@ -315,12 +315,11 @@ impl Core {
     fn pump(&self, list: &mut WaitList, wakes: &mut Vec<Waker>) {
         let state = self.state.0.load(Ordering::Acquire);
         let (used, limit) = (Amount::of_state(state), self.limit);
-        let free = limit.minus_saturating(used);
         // INVARIANT(nothing-held-while-waiting): with this much free, nothing may come back before
         // somebody takes. So everybody who could take is woken.
         let plenty = used.within(limit.three_quarters());
         // The room that is left once everybody woken has taken.
-        let mut left = free;
+        let mut left = limit.minus_saturating(used);
         let mut spare = 1;
         let WaitList { waiting, asleep, .. } = list;
         for waiter in waiting {
@@ -333,9 +332,11 @@ impl Core {
             }
             if state & CLOSED != 0 {
                 // Woken to be refused.
-            } else if waiter.need.within(left) || plenty && waiter.need.within(free) {
+            } else if !waiter.need.fits(used, limit) {
+                break;
+            } else if plenty || waiter.need.within(left) {
                 left = left.minus_saturating(waiter.need);
-            } else if waiter.need.within(free) && spare > 0 {
+            } else if spare > 0 {
                 // One of those woken before may never poll.
                 spare -= 1;
                 left = Amount::NOTHING;

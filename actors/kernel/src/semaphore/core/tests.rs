@@ -199,6 +199,21 @@ fn a9_a_wait_that_begins_again_is_reported_again() {
     }
 }
 
+/// Planted: a waiter for nothing is woken while more is taken than there is.
+#[test]
+fn a_poll_in_vain_does_not_wake_its_own_future() {
+    let core = Core::new(bytes(10), None);
+    core.take_anyway(bytes(11));
+    let (flag, mut entry) = (Arc::new(Flag::default()), None);
+    for _ in 0..10 {
+        assert!(poll(&core, &mut entry, 0, &flag).is_pending());
+    }
+    assert_eq!(flag.wakes(), 0);
+    core.release(bytes(1));
+    assert_eq!(flag.wakes(), 1);
+    assert_eq!(poll(&core, &mut entry, 0, &flag), Poll::Ready(Ok(())));
+}
+
 #[test]
 fn closing_answers_those_who_wait() {
     let core = Core::new(bytes(4), None);
