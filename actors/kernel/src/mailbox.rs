@@ -1,14 +1,11 @@
-//! A mailbox bounded in messages and in bytes, for actors that run on a thread or task of their
-//! own.
+//! A mailbox bounded in messages and in bytes, for actors with a thread or task of their own.
 //!
 //! Guarantees: room is taken first; after that sending cannot fail for lack of room, and cannot
 //! wait. Messages of one sender arrive in order. Room becomes free when a message is received or a
 //! permit is dropped, and waiting for it is as for a [`semaphore`](crate::semaphore). After
 //! `close`, senders get `Closed`, and queued messages are still received. The end (`None`) is
 //! reported only when no message can follow.
-//!
-//! Does not: run anything. An actor that its callers run has a
-//! [`CombiningMailbox`](crate::combining::CombiningMailbox).
+//! Does not: run anything; see [`CombiningMailbox`](crate::combining::CombiningMailbox).
 //!
 //! ```
 //! use sluicedb_kernel::mailbox::{Capacity, Mailbox, Refused};

@@ -4,9 +4,7 @@
 //! goes above it. Waiting is first come, first served, and may be given up at any point. Freed room
 //! is announced, never assigned: waiters are woken, but the room belongs to nobody until somebody
 //! polls. So a waiter that is never polled again keeps nothing. Without contention, taking is one
-//! compare-and-swap, and giving back one subtraction.
-//!
-//! Does not: know what it counts. Bytes, jobs and connections are all the same to it.
+//! compare-and-swap, and giving back one subtraction. Does not: know what it counts.
 //!
 //! ```
 //! use sluicedb_kernel::semaphore::{Refused, Semaphore};

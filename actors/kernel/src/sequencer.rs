@@ -6,13 +6,9 @@
 //! finished. A waiter is woken after the raise that covers it. Whoever loads a `visible` that
 //! covers a share sees what the share did before `finish`.
 //!
-//! Nobody waits for another thread here. A thread that finds a raise running leaves a note and goes
-//! on. The raising thread looks at the notes before it stops. A guard dropped unfinished fails the
-//! sequencer: then nothing is raised or acknowledged any more (a running raise may complete), and
-//! every waiter is told.
-//!
-//! Without contention, a commit costs four read-modify-writes with a borrowed slot and six with an
-//! owned one. Does not: allot numbers. Whoever opens commits does.
+//! Nobody waits for another thread here: who finds a raise running leaves a note, which the raising
+//! thread reads before it stops. A guard dropped unfinished fails the sequencer: nothing is raised
+//! any more (a running raise may complete), and every waiter is told. Does not: allot numbers.
 //!
 //! ```
 //! use sluicedb_kernel::sequencer::{Failed, Sequencer};

@@ -11,8 +11,7 @@
 //! on whatever thread they became due, and wait for none of them.
 //!
 //! Does not: order foreign wakers, or call each on a thread of its own. A slow one delays those
-//! that became due in the same call, until it uses an actor itself: then that use calls them. A
-//! [`Signal`](crate::signal::Signal) calls its waker at once.
+//! that became due in the same call. A [`Signal`](crate::signal::Signal) calls its waker at once.
 //!
 //! ```
 //! use sluicedb_kernel::wake::{Courier, Hold, call, hand_on_to, trust, wake_all};

@@ -9,9 +9,7 @@
 //! applied whenever room comes back, and whenever a waiter is polled or dropped.
 //!
 //! A crowd is woken at most once per quarter of the limit that was taken in between. A large
-//! request is overtaken only by what arrives between its wake and its poll. A poll that finds too
-//! little room bars newcomers, and everybody behind it, again until there is room for it. A future
-//! that may never be polled again cannot be promised more.
+//! request is overtaken only by what arrives between its wake and its poll.
 
 use super::Refused;
 use crate::sync::atomic::{AtomicU64, Ordering};
