@@ -62,7 +62,7 @@ fn scans_take_what_they_read() {
     }));
     // 36 bytes each, and what an entry counts beside them.
     assert_eq!(seen, 60_000);
-    assert!(others >= 10, "{others} turns of others");
+    assert!(others >= 6, "{others} turns of others");
 
     let walk = db.clone();
     let (others, _) = turns_beside(Box::pin(async move {
@@ -71,7 +71,7 @@ fn scans_take_what_they_read() {
         }
         500
     }));
-    assert!(others >= 10, "{others} turns of others");
+    assert!(others >= 6, "{others} turns of others");
 
     let (others, _) = turns_beside(Box::pin(async move {
         let mut scan = db.scan(..);
@@ -81,7 +81,7 @@ fn scans_take_what_they_read() {
         }
         200
     }));
-    assert!(others >= 5, "{others} turns of others");
+    assert!(others >= 4, "{others} turns of others");
 }
 
 /// Planted: a batch of entries pays for what it has, and not for the tombstones in between; an
@@ -114,7 +114,7 @@ fn scans_take_what_they_pass() {
         seen
     }));
     assert_eq!(seen, 3 * STRETCHES as usize);
-    assert!(others >= STRETCHES as usize, "{others} turns of others");
+    assert!(others >= STRETCHES as usize / 2, "{others} turns of others");
     let (others, seen) = turns_beside(Box::pin(async move {
         let (mut scan, mut seen) = (db.scan(..), 0);
         while scan.next_entry().await.unwrap().is_some() {
@@ -123,5 +123,5 @@ fn scans_take_what_they_pass() {
         seen
     }));
     assert_eq!(seen, STRETCHES as usize);
-    assert!(others >= STRETCHES as usize / 2, "{others} turns of others");
+    assert!(others >= 3, "{others} turns of others");
 }
