@@ -53,7 +53,9 @@ impl VersionManager {
         edit.next_file_number = Some(self.files.numbers.high_water());
         // A memtable may have entries of batches that are not visible yet.
         let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();
-        edit.last_seqno = Some(self.topology.visible().max(flushed_to.unwrap_or_default()));
+        // A change may have recorded a number that is not visible yet.
+        let recorded = self.manifest.image().last_seqno.max(flushed_to.unwrap_or_default());
+        edit.last_seqno = Some(self.topology.visible().max(recorded));
         let flushed_ranges: Vec<_> = edit.flushed.iter().map(|(range, _)| *range).collect();
         self.append(&mut edit)?;
         self.counts.edits.add(1);
@@ -200,7 +202,7 @@ impl VersionManager {
             log_floor: Some(floor),
             newest_segment: Some(newest),
             next_file_number: Some(self.files.numbers.high_water()),
-            last_seqno: Some(self.topology.visible()),
+            last_seqno: Some(self.topology.visible().max(self.manifest.image().last_seqno)),
             clean_close: true,
             ..VersionEdit::default()
         };
