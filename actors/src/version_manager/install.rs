@@ -53,9 +53,7 @@ impl VersionManager {
         edit.next_file_number = Some(self.files.numbers.high_water());
         // A memtable may have entries of batches that are not visible yet.
         let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();
-        // A change may have recorded a number that is not visible yet.
-        let recorded = self.manifest.image().last_seqno.max(flushed_to.unwrap_or_default());
-        edit.last_seqno = Some(self.topology.visible().max(recorded));
+        edit.last_seqno = Some(self.topology.visible().max(flushed_to.unwrap_or_default()));
         let flushed_ranges: Vec<_> = edit.flushed.iter().map(|(range, _)| *range).collect();
         self.append(&mut edit)?;
         self.counts.edits.add(1);
@@ -94,6 +92,10 @@ impl VersionManager {
     /// Makes `edit` durable, and with it the outcomes of changes.
     pub(super) fn append(&mut self, edit: &mut VersionEdit) -> Result<(), InstallFailure> {
         self.outcomes.put_into(edit);
+        // An earlier edit may have named a larger number: those of flushes and changes need not be
+        // visible yet. The manifest refuses one that falls.
+        let recorded = self.manifest.image().last_seqno;
+        edit.last_seqno = edit.last_seqno.map(|last| last.max(recorded));
         let edit = &*edit;
         let mut appended = manifest::append(&mut self.manifest, edit, &self.files);
         if let Err(failure) = &appended
@@ -202,7 +204,7 @@ impl VersionManager {
             log_floor: Some(floor),
             newest_segment: Some(newest),
             next_file_number: Some(self.files.numbers.high_water()),
-            last_seqno: Some(self.topology.visible().max(self.manifest.image().last_seqno)),
+            last_seqno: Some(self.topology.visible()),
             clean_close: true,
             ..VersionEdit::default()
         };

@@ -156,7 +156,7 @@ impl VersionManager {
             log_floor: Some(floor),
             newest_segment: Some(newest),
             next_file_number: Some(self.files.numbers.high_water()),
-            last_seqno: Some(self.topology.visible().max(self.manifest.image().last_seqno)),
+            last_seqno: Some(self.topology.visible()),
             ..VersionEdit::default()
         };
         if self.append(&mut edit).is_ok() {
