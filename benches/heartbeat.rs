@@ -16,6 +16,10 @@
     reason = "a benchmark spawns, looks at the clock and prints"
 )]
 
+#[allow(dead_code, unreachable_pub, reason = "shared by benchmarks")]
+mod kit;
+
+use kit::key;
 use sluicedb::{Compression, Db, Durability, Options, WriteBatch};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,15 +34,6 @@ const VALUE: [u8; 100] = [7; 100];
 
 fn now() -> Instant {
     Instant::now()
-}
-
-fn key(index: u64) -> [u8; 16] {
-    let mut bits = index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    bits = (bits ^ (bits >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&(bits ^ (bits >> 29)).to_be_bytes());
-    key[8..].copy_from_slice(&index.to_le_bytes());
-    key
 }
 
 /// A place for a probe.
