@@ -254,7 +254,11 @@ impl ScanCursor {
     ) -> Result<bool> {
         self.check_keyspace()?;
         let before = out.len();
-        let result = self.fill_some(out, bytes_max.min(BATCH_BYTES_CAP), entries_max);
+        let steps_max = STEPS_MAX.max(entries_max.saturating_mul(2).min(STEPS_MAX * 16));
+        let mut steps = steps_max;
+        let bytes_max = bytes_max.min(BATCH_BYTES_CAP);
+        let result = self.fill_some(out, bytes_max, entries_max, &mut steps);
+        self.steps_taken += steps_max - steps;
         if result.is_err() {
             self.give_up(out.last_key().filter(|_| out.len() > before));
         }
@@ -322,19 +326,6 @@ impl ScanCursor {
     }
 
     fn fill_some(
-        &mut self,
-        out: &mut ScanBatchBuilder,
-        bytes_max: usize,
-        entries_max: usize,
-    ) -> Result<bool> {
-        let mut steps = STEPS_MAX.max(entries_max.saturating_mul(2).min(STEPS_MAX * 16));
-        let steps_max = steps;
-        let filled = self.fill_steps(out, bytes_max, entries_max, &mut steps);
-        self.steps_taken += steps_max - steps;
-        filled
-    }
-
-    fn fill_steps(
         &mut self,
         out: &mut ScanBatchBuilder,
         bytes_max: usize,
