@@ -2,7 +2,7 @@
 
 use crate::Result;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -48,4 +48,15 @@ pub fn largest_size(dir: &Path, stop: &AtomicBool) -> Result<u64> {
 pub fn sync_all() -> Result<()> {
     std::process::Command::new("sync").status()?;
     Ok(())
+}
+
+/// A directory that goes when it is dropped.
+#[derive(Debug)]
+pub struct Directory(pub PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Nobody would read what could be said about it.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -1,16 +1,23 @@
-//! What the two programs of this package share: keys and values, the zipf distribution, what the
-//! operating system says about this process, and how RocksDB is set.
+//! What the programs of this package share: keys and values, the operations of clients, an engine as
+//! they see it, what the operating system says, tables for a reader, and how RocksDB is set.
 //!
 //! `peers` puts SluiceDB beside other engines, `landing` puts the levels of SluiceDB beside those
-//! of RocksDB.
+//! of RocksDB, `curves` shows how SluiceDB scales with cores and with the size of its data.
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock and at other files")]
 #![allow(missing_docs, missing_debug_implementations, reason = "nobody else uses this library")]
 
+pub mod children;
 pub mod disk;
+pub mod drive;
+pub mod engine;
 pub mod keys;
+pub mod machine;
+pub mod markdown;
 pub mod process;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+pub mod sluice;
+pub mod work;
 
 use hdrhistogram::Histogram;
 use std::error::Error;

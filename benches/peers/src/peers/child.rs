@@ -1,23 +1,19 @@
 //! One step of one group with one engine: what a child process does. It prints a line of JSON for
 //! each row.
 
-use crate::drive::{Driven, Load, Work, drive};
 use crate::engines::Engine;
 use crate::figures::{Figures, name};
 use crate::groups;
 use crate::heartbeat::Heartbeat;
 use crate::profile::Profile;
-use sluicedb_bench_peers::{Result, disk, process};
+use sluicedb_bench_peers::children::tell;
+use sluicedb_bench_peers::drive::{Driven, Load, Work, drive};
+use sluicedb_bench_peers::{Result, process};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Threads of the runtime.
 const WORKERS: usize = 2;
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// With nothing due, nothing written and a processor time of at most a tenth for so many looks,
-/// it has settled.
-const LOOKS_QUIET: u32 = 6;
-const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -70,26 +66,4 @@ impl Bench<'_> {
         let mut figures = self.figures(row);
         tell(figures.set_lateness(&self.heartbeat.lateness().await))
     }
-}
-
-/// Hands them to the parent.
-pub fn tell(figures: &Figures) -> Result<()> {
-    println!("{}", serde_json::to_string(figures)?);
-    Ok(())
-}
-
-/// Waits until what was written is where it stays and nothing moves any more.
-pub async fn settle<E: Engine>(engine: &E, at_rest: bool) -> Result<()> {
-    engine.settle().await?;
-    let begun = Instant::now();
-    let mut quiet = 0;
-    let mut before = (process::cpu_time(), disk::bytes_written());
-    while quiet < LOOKS_QUIET && begun.elapsed() < SETTLE_MAX {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let now = (process::cpu_time(), disk::bytes_written());
-        let moves = now.0.saturating_sub(before.0) > LOOK_EVERY / 10 || now.1 != before.1;
-        quiet = if moves || engine.is_due(at_rest) { 0 } else { quiet + 1 };
-        before = now;
-    }
-    Ok(())
 }

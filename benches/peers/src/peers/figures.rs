@@ -1,9 +1,9 @@
 //! What was measured of one row with one engine, as it goes from the child to its parent, and into
 //! the file.
 
-use crate::drive::Driven;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use sluicedb_bench_peers::drive::Driven;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

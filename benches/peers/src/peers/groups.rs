@@ -1,14 +1,16 @@
 //! Groups of rows. Each group is a process of its own for each engine, with a directory of its own;
 //! the group that opens what was closed, or was left by a crash, is several.
 
-use crate::child::{Bench, Job, settle, tell};
-use crate::drive::{Driven, Load, drive};
+use crate::child::{Bench, Job};
 use crate::engines::{Engine, Setup};
 use crate::figures::{Figures, name};
-use crate::profile::{CLOSED_PUTS, CRASHED_PUTS, LARGE_VALUE_BYTES, OPENED_MEMTABLE_BYTES};
-use crate::work::{Data, On, Operation, YCSB};
+use crate::profile::{CLOSED_PUTS, CRASHED_PUTS, OPENED_MEMTABLE_BYTES};
 use clap::ValueEnum;
+use sluicedb_bench_peers::children::tell;
+use sluicedb_bench_peers::drive::{Driven, Load, drive};
+use sluicedb_bench_peers::engine::settle;
 use sluicedb_bench_peers::keys::{ENTRY_BYTES, hashed, mix};
+use sluicedb_bench_peers::work::{Data, LARGE_VALUE_BYTES, On, Operation, YCSB};
 use sluicedb_bench_peers::{Result, disk};
 use std::path::Path;
 use std::sync::Arc;

@@ -25,17 +25,14 @@
 mod args;
 mod chart;
 mod child;
-mod drive;
 mod engines;
 mod figures;
 mod groups;
 mod heartbeat;
-mod machine;
 mod profile;
 mod report;
 mod run;
 mod table;
-mod work;
 
 use args::{Command, CommandLine};
 use clap::Parser;

@@ -31,7 +31,6 @@ pub const CLOSED_PUTS: u64 = 1_000_000;
 pub const CRASHED_PUTS: u64 = 500_000;
 /// What is opened has write buffers of this size in each profile, so that the log is as long.
 pub const OPENED_MEMTABLE_BYTES: u64 = 64 * MIB;
-pub const LARGE_VALUE_BYTES: usize = 64 << 10;
 
 impl Profile {
     pub fn new(size: Size, seconds: Option<f64>) -> Self {

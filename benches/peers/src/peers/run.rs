@@ -5,14 +5,14 @@ use crate::args::{ProfileArgs, RunArgs};
 use crate::engines::{BASELINE, Known, OURS, known, named};
 use crate::figures::Figures;
 use crate::groups::{FILL_TIMES, Group};
-use crate::machine::Machine;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use sluicedb_bench_peers::disk;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use sluicedb_bench_peers::children::listen;
+use sluicedb_bench_peers::disk::{self, Directory};
+use sluicedb_bench_peers::machine::Machine;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 /// A child that takes longer is stopped.
 const STEP_MAX: Duration = Duration::from_secs(300);
@@ -42,27 +42,6 @@ impl Runs {
         }
         self.figures.extend(others.figures);
         Ok(())
-    }
-}
-
-/// A directory that goes when it is dropped.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // Nobody would read what could be said about it.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A child that is stopped when it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended by itself, or that is what is wanted.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -167,23 +146,5 @@ fn one_step(
     if let Some(seconds) = args.profile.seconds {
         command.arg("--seconds").arg(seconds.to_string());
     }
-    let mut child = Running(command.stdout(Stdio::piped()).spawn()?);
-    let lines = BufReader::new(child.0.stdout.take().ok_or("its output is not piped")?).lines();
-    let reader = std::thread::spawn(move || {
-        lines.map(|line| Ok(serde_json::from_str(&line?)?)).collect::<Result<Vec<Figures>>>()
-    });
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.0.try_wait()? {
-            break status;
-        }
-        if begun.elapsed() > STEP_MAX {
-            drop(child);
-            figures.extend(reader.join().map_err(|_| "the reader died")??);
-            return Err("it took too long".into());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    figures.extend(reader.join().map_err(|_| "the reader died")??);
-    if status.success() { Ok(()) } else { Err(status.to_string().into()) }
+    listen(&mut command, STEP_MAX, figures)
 }

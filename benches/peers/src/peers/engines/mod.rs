@@ -1,5 +1,5 @@
 //! The engines behind one trait. What is set, and what an engine has no equal of, stands at the
-//! top of each adapter. The same for all:
+//! top of each adapter; SluiceDB's is in the library. The same for all:
 //!
 //! * memory as [`Setup`] says, for the cache and for writes; where an engine has one size for
 //!   both, it gets the sum;
@@ -26,66 +26,15 @@ mod redb;
 mod rocks;
 #[cfg(feature = "sled")]
 mod sled;
-mod sluice;
 #[cfg(feature = "surrealkv")]
 mod surreal;
 
 use crate::child;
 use sluicedb_bench_peers::Result;
-use sluicedb_bench_peers::keys::Key;
-use std::future::Future;
-use std::path::Path;
-
-/// How an engine is opened.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup {
-    pub cache_bytes: u64,
-    pub memtable_bytes: u64,
-    /// Are writes on the disk when they are acknowledged?
-    pub synced: bool,
-}
-
-/// Write buffers of each engine that has them.
-pub const MEMTABLES: u64 = 4;
-
-impl Setup {
-    /// Of an engine that does not tell cache and write buffer apart.
-    #[allow(dead_code, reason = "no engine that is built in is like that")]
-    pub fn memory_bytes(&self) -> u64 {
-        self.cache_bytes + MEMTABLES * self.memtable_bytes
-    }
-}
-
-/// What every engine can do. A handle is cheap to clone; each client has one.
-pub trait Engine: Clone + Send + Sync + 'static {
-    fn open(dir: &Path, setup: Setup) -> impl Future<Output = Result<Self>> + Send;
-
-    fn put(&self, key: &Key, value: &[u8]) -> impl Future<Output = Result<()>> + Send;
-
-    /// All of them at once.
-    fn write(&self, entries: &[(Key, &[u8])]) -> impl Future<Output = Result<()>> + Send;
-
-    /// Looks at a value; is there one?
-    fn get(&self, key: &Key) -> impl Future<Output = Result<bool>> + Send;
-
-    /// Looks at up to `limit` entries from `from` on; how many were there?
-    fn scan(&self, from: &Key, limit: u64) -> impl Future<Output = Result<u64>> + Send;
-
-    /// Moves to where it will stay what was written, as far as the engine can be told to. The
-    /// caller waits afterwards until nothing moves any more.
-    fn settle(&self) -> impl Future<Output = Result<()>> + Send {
-        async { Ok(()) }
-    }
-
-    /// Is background work due that does not show yet? `at_rest`: also such as is done only when
-    /// nobody has written for a while.
-    fn is_due(&self, at_rest: bool) -> bool {
-        let _ = at_rest;
-        false
-    }
-
-    fn close(self) -> impl Future<Output = Result<()>> + Send;
-}
+pub use sluicedb_bench_peers::engine::{Engine, Setup};
+#[allow(unused_imports, reason = "only some adapters need them, and none may be built in")]
+pub use sluicedb_bench_peers::engine::{MEMTABLES, look_at};
+use sluicedb_bench_peers::sluice::Sluice;
 
 /// What kind of structure it is: SluiceDB has bars against the best of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +84,7 @@ const PEERS: [Known; 8] = known![
 
 /// In the order of the tables.
 pub fn known() -> impl Iterator<Item = Known> {
-    let ours = Known { name: OURS, kind: Kind::Ours, run: Some(child::run::<sluice::Sluice>) };
+    let ours = Known { name: OURS, kind: Kind::Ours, run: Some(child::run::<Sluice>) };
     let none = Known {
         name: BASELINE,
         kind: Kind::Baseline,
@@ -146,9 +95,4 @@ pub fn known() -> impl Iterator<Item = Known> {
 
 pub fn named(name: &str) -> Option<Known> {
     known().find(|known| known.name.eq_ignore_ascii_case(name))
-}
-
-/// What a client does with an entry that it got.
-fn look_at(key: &[u8], value: &[u8]) {
-    std::hint::black_box((key.len(), value.len(), value.first(), value.last()));
 }

@@ -1,10 +1,9 @@
 //! The operations of the rows.
 
+use crate::Result;
 use crate::drive::Work;
-use crate::engines::Engine;
-use crate::profile::LARGE_VALUE_BYTES;
-use sluicedb_bench_peers::Result;
-use sluicedb_bench_peers::keys::{Key, Noise, VALUE_BYTES, Zipf, hashed, mix, scale, sequential};
+use crate::engine::Engine;
+use crate::keys::{Key, Noise, VALUE_BYTES, Zipf, hashed, mix, scale, sequential};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +13,8 @@ const ZIPF_THETA: f64 = 0.99;
 const DRAWS: u64 = 1 << 20;
 /// Keys of numbers from here on are never written.
 const ABSENT: u64 = 1 << 60;
-const SCAN_MAX: u64 = 100;
+pub const SCAN_MAX: u64 = 100;
+pub const LARGE_VALUE_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
@@ -127,6 +127,12 @@ impl Data {
 
     fn value(&self, n: u64) -> &[u8] {
         self.noise.value(n, VALUE_BYTES)
+    }
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -7,17 +7,18 @@
 //! the cache; L0 is merged from 4 runs on and holds flushes up from 20; one flush at a time and, on
 //! two cores, two compactions.
 
-use super::{Engine, MEMTABLES, Setup, look_at};
+use crate::Result;
+use crate::engine::{Engine, MEMTABLES, Setup, look_at};
+use crate::keys::Key;
 use sluicedb::{Compression, Db, Durability, Options, WriteBatch};
-use sluicedb_bench_peers::Result;
-use sluicedb_bench_peers::keys::Key;
 use std::path::Path;
 
-#[derive(Clone)]
-pub struct Sluice(Db);
+#[derive(Clone, Debug)]
+pub struct Sluice(pub Db);
 
-impl Engine for Sluice {
-    async fn open(dir: &Path, setup: Setup) -> Result<Self> {
+impl Sluice {
+    /// How it is set in every program.
+    pub fn options(setup: Setup) -> Options {
         let mut options = Options::default();
         options.cache_bytes = Some(setup.cache_bytes);
         options.memtable_bytes = Some(setup.memtable_bytes);
@@ -25,7 +26,21 @@ impl Engine for Sluice {
         options.compression = Compression::None;
         options.l0_compression = Compression::None;
         options.durability = if setup.synced { Durability::Synced } else { Durability::Buffered };
+        options
+    }
+
+    /// Opens it with these options.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn open_with(dir: &Path, options: Options) -> Result<Self> {
         Ok(Self(Db::builder(dir).options(options).open().await?))
+    }
+}
+
+impl Engine for Sluice {
+    async fn open(dir: &Path, setup: Setup) -> Result<Self> {
+        Self::open_with(dir, Self::options(setup)).await
     }
 
     async fn put(&self, key: &Key, value: &[u8]) -> Result<()> {

@@ -7,8 +7,8 @@
 //! all engines: one that gives up units itself would otherwise wait inside its operations, and
 //! others beside them.
 
+use crate::{Result, histogram, process};
 use hdrhistogram::Histogram;
-use sluicedb_bench_peers::{Result, histogram, process};
 use std::future::Future;
 use std::time::{Duration, Instant};
 

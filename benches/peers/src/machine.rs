@@ -47,3 +47,14 @@ impl Machine {
         }
     }
 }
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { processor, cores, memory_gib, disk, kernel, date, commit } = self;
+        write!(
+            f,
+            "{processor}, {cores} cores, {memory_gib} GiB; {disk}; Linux {kernel}; {date}, commit \
+             {commit}"
+        )
+    }
+}
