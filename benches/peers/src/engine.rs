@@ -10,7 +10,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// With nothing due, nothing written and a processor time of at most a tenth for so many looks,
 /// it has settled.
 const LOOKS_QUIET: u32 = 6;
-const SETTLE_MAX: Duration = Duration::from_secs(60);
+pub const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 /// How an engine is opened.
 #[derive(Clone, Copy, Debug)]
@@ -63,23 +63,35 @@ pub trait Engine: Clone + Send + Sync + 'static {
     fn close(self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Waits until what was written is where it stays and nothing moves any more; a minute at most.
+/// Waits until what was written is where it stays and nothing moves any more, a minute at most. Is
+/// it so?
 ///
 /// # Errors
 /// Those of the engine.
-pub async fn settle<E: Engine>(engine: &E, at_rest: bool) -> Result<()> {
+pub async fn settle<E: Engine>(engine: &E, at_rest: bool) -> Result<bool> {
+    settle_within(engine, at_rest, SETTLE_MAX).await
+}
+
+/// The same, with another limit.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn settle_within<E: Engine>(engine: &E, at_rest: bool, limit: Duration) -> Result<bool> {
     engine.settle().await?;
     let begun = Instant::now();
     let mut quiet = 0;
     let mut before = (process::cpu_time(), disk::bytes_written());
-    while quiet < LOOKS_QUIET && begun.elapsed() < SETTLE_MAX {
+    while quiet < LOOKS_QUIET {
+        if begun.elapsed() >= limit {
+            return Ok(false);
+        }
         tokio::time::sleep(LOOK_EVERY).await;
         let now = (process::cpu_time(), disk::bytes_written());
         let moves = now.0.saturating_sub(before.0) > LOOK_EVERY / 10 || now.1 != before.1;
         quiet = if moves || engine.is_due(at_rest) { 0 } else { quiet + 1 };
         before = now;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What a client does with an entry that it got.

@@ -1,5 +1,5 @@
-//! What the programs of this package share: keys and values, the operations of clients, an engine as
-//! they see it, what the operating system says, tables for a reader, and how RocksDB is set.
+//! What the programs of this package share: keys and values, the operations of clients, an engine
+//! as they see it, what the operating system says, tables for a reader, and how RocksDB is set.
 //!
 //! `peers` puts SluiceDB beside other engines, `landing` puts the levels of SluiceDB beside those
 //! of RocksDB, `curves` shows how SluiceDB scales with cores and with the size of its data.
@@ -17,6 +17,10 @@ pub mod process;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 pub mod sluice;
+// Sizes as people write them: the command's, for the reason that `keys` names.
+#[path = "../../../cli/src/units.rs"]
+#[allow(dead_code, unreachable_pub, reason = "it is written for another program")]
+pub mod units;
 pub mod work;
 
 use hdrhistogram::Histogram;

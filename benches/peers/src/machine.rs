@@ -40,7 +40,13 @@ impl Machine {
             processor: line("/proc/cpuinfo", "model name"),
             cores: std::thread::available_parallelism().map_or(0, Into::into),
             memory_gib: (kib + (1 << 19)) >> 20,
-            disk: disk.lines().nth(1).unwrap_or_default().to_owned(),
+            disk: disk
+                .lines()
+                .nth(1)
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" "),
             kernel: kernel.unwrap_or_default().trim().to_owned(),
             date: said("date", &["-u", "+%F"]),
             commit: said("git", &["rev-parse", "--short=10", "HEAD"]),

@@ -13,18 +13,25 @@ use crate::keys::Key;
 use sluicedb::{Compression, Db, Durability, Options, WriteBatch};
 use std::path::Path;
 
+/// The defaults, but for what every program sets: no compression, and buffered.
+pub fn plain_options() -> Options {
+    let mut options = Options::default();
+    options.compression = Compression::None;
+    options.l0_compression = Compression::None;
+    options.durability = Durability::Buffered;
+    options
+}
+
 #[derive(Clone, Debug)]
 pub struct Sluice(pub Db);
 
 impl Sluice {
-    /// How it is set in every program.
+    /// How it is set beside other engines.
     pub fn options(setup: Setup) -> Options {
-        let mut options = Options::default();
+        let mut options = plain_options();
         options.cache_bytes = Some(setup.cache_bytes);
         options.memtable_bytes = Some(setup.memtable_bytes);
         options.write_buffer_bytes = Some(MEMTABLES * setup.memtable_bytes);
-        options.compression = Compression::None;
-        options.l0_compression = Compression::None;
         options.durability = if setup.synced { Durability::Synced } else { Durability::Buffered };
         options
     }
