@@ -48,6 +48,14 @@ pub struct Point {
     pub get_c16_cpu_ns: f64,
     /// Blocks that were not in the cache, for each get of 16 clients.
     pub misses: f64,
+    /// Reads from the disk for each of these gets.
+    #[serde(default)]
+    pub cold: f64,
+    /// The same for each scan of one client.
+    #[serde(default)]
+    pub scan_misses: f64,
+    #[serde(default)]
+    pub scan_cold: f64,
     /// Of each entry, one client.
     pub scan_c1_ns: f64,
     pub scan_c16_ns: f64,
@@ -145,6 +153,9 @@ async fn grow(args: &GrowthArgs, dir: &Path) -> Result<Vec<Point>> {
             get_c16_ns: 0.0,
             get_c16_cpu_ns: 0.0,
             misses: 0.0,
+            cold: 0.0,
+            scan_misses: 0.0,
+            scan_cold: 0.0,
             scan_c1_ns: 0.0,
             scan_c16_ns: 0.0,
         };
@@ -197,18 +208,36 @@ async fn read(engine: &Sluice, seconds: f64, there: u64, point: &mut Point) -> R
     row(Operation::Get, CLIENTS - 1, 2 * there, WARM_TIMES * seconds).await?;
     let c1 = row(Operation::Get, 1, u64::MAX, seconds).await?;
     point.get_c1_ns = each(&c1, c1.took, 1);
-    let before = misses(&engine.0);
+    let before = Missed::of(&engine.0);
     let c16 = row(Operation::Get, CLIENTS, u64::MAX, seconds).await?;
-    point.misses = (misses(&engine.0) - before) as f64 / c16.operations() as f64;
+    (point.misses, point.cold) = before.since(&engine.0, &c16);
     point.get_c16_ns = each(&c16, c16.took, 1);
     point.get_c16_cpu_ns = each(&c16, c16.cpu, 1);
+    let before = Missed::of(&engine.0);
     let scans = row(Operation::Scan, 1, u64::MAX, seconds).await?;
+    (point.scan_misses, point.scan_cold) = before.since(&engine.0, &scans);
     point.scan_c1_ns = each(&scans, scans.took, SCAN_MAX);
     let scans = row(Operation::Scan, CLIENTS, u64::MAX, seconds).await?;
     point.scan_c16_ns = each(&scans, scans.took, SCAN_MAX);
     Ok(())
 }
 
-fn misses(db: &Db) -> u64 {
-    db.stats().cache_misses
+/// Reads that the cache did not answer.
+struct Missed {
+    blocks: u64,
+    cold: u64,
+}
+
+impl Missed {
+    fn of(db: &Db) -> Self {
+        let stats = db.stats();
+        Self { blocks: stats.cache_misses, cold: stats.cold_reads }
+    }
+
+    /// Blocks that were not in the cache, and reads from the disk, of each operation since then.
+    fn since(&self, db: &Db, driven: &Driven) -> (f64, f64) {
+        let (now, operations) = (Self::of(db), driven.operations() as f64);
+        let each = |now: u64, before: u64| (now - before) as f64 / operations;
+        (each(now.blocks, self.blocks), each(now.cold, self.cold))
+    }
 }

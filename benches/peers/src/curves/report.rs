@@ -184,7 +184,11 @@ fn growth(points: &[Point], text: &mut String) {
     }
     line("CPU of a put, ns".into(), &|point| digits(point.put_cpu_ns));
     line("CPU of a get c16, ns".into(), &|point| digits(point.get_c16_cpu_ns));
-    line("blocks not in the cache, per get c16".into(), &|point| number(point.misses));
+    let both = |misses, cold| format!("{} / {}", number(misses), number(cold));
+    line("get c16: blocks not in the cache / on the disk only".into(), &|point| {
+        both(point.misses, point.cold)
+    });
+    line("scan of 100, c1: the same".into(), &|point| both(point.scan_misses, point.scan_cold));
     line("tables".into(), &|point| point.tables.to_string());
     line("settle, s".into(), &|point| {
         let late = if point.is_settled { "" } else { ", not yet" };
