@@ -161,23 +161,6 @@ impl RangeVersion {
     }
 }
 
-/// Index of the range that `key` of `keyspace` is routed to. `ranges` are in order, and cover every
-/// key of their keyspaces. `None` if there is no such keyspace.
-#[inline]
-pub(crate) fn route_index<R>(
-    ranges: &[R],
-    range: impl Fn(&R) -> &RangeVersion,
-    keyspace: KeyspaceId,
-    key: &[u8],
-) -> Option<usize> {
-    let is_behind = |other: &R| {
-        let other = range(other);
-        (other.keyspace, &other.span.lo[..]) <= (keyspace, key)
-    };
-    let at = ranges.partition_point(is_behind).checked_sub(1)?;
-    (range(&ranges[at]).keyspace == keyspace).then_some(at)
-}
-
 /// All ranges. Immutable; share it by `Arc`.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -218,7 +201,10 @@ impl Version {
     /// Index of the range that `key` of `keyspace` is routed to; `None` if there is no such
     /// keyspace.
     pub fn route_index(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<usize> {
-        route_index(&self.ranges, |range| range, keyspace, key)
+        let is_behind =
+            |range: &Arc<RangeVersion>| (range.keyspace, &range.span.lo[..]) <= (keyspace, key);
+        let at = self.ranges.partition_point(is_behind).checked_sub(1)?;
+        (self.ranges[at].keyspace == keyspace).then_some(at)
     }
 
     /// The range that `key` of `keyspace` is routed to; `None` if there is no such keyspace.

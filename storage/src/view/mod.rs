@@ -15,6 +15,7 @@
 
 mod batch;
 mod cut_out;
+mod fences;
 mod get;
 mod memtable_slice;
 mod own_writes;
@@ -42,7 +43,8 @@ use crate::keyspace::{KeyspaceId, no_keyspace};
 use crate::memtable::Memtable;
 use crate::points::ReadPoint;
 use crate::table::ReadTier;
-use crate::version::{Keyspaces, ObsoleteFiles, RangeId, RangeVersion, Run, Version, route_index};
+use crate::version::{Keyspaces, ObsoleteFiles, RangeId, RangeVersion, Run, Version};
+use fences::Fences;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -166,10 +168,12 @@ pub struct Superversion<O> {
     /// The number of the last change in it. Everything up to that number was applied, in every
     /// range, before this was published (INVARIANT(born-is-applied)).
     pub born: Seqno,
-    /// By keyspace and key; the spans of a keyspace cover all keys.
+    /// By keyspace and key; the spans of a keyspace cover all keys. They stay as they are.
     pub ranges: Vec<RangeEntry<O>>,
     /// All keyspaces.
     pub keyspaces: Arc<Keyspaces>,
+    /// Of `ranges`.
+    fences: Fences,
     /// Is there one range, and can nobody name another keyspace than the default one?
     is_one: bool,
     /// What views hold. It may long outlive the owners.
@@ -186,7 +190,8 @@ impl<O> Superversion<O> {
         ranges: Vec<RangeEntry<O>>,
     ) -> Self {
         let is_one = ranges.len() == 1 && keyspaces.only_default();
-        Self { number, epoch, born, ranges, keyspaces, is_one, without_owners: OnceLock::new() }
+        let (fences, without_owners) = (Fences::of(&ranges), OnceLock::new());
+        Self { number, epoch, born, ranges, keyspaces, fences, is_one, without_owners }
     }
 
     /// Is there only one range, so that every key is routed to it?
@@ -217,7 +222,7 @@ impl<O> Superversion<O> {
         if self.is_one && keyspace.is_default() {
             return Some(0);
         }
-        route_index(&self.ranges, |range| &*range.stable, keyspace, key)
+        self.fences.route_index(&self.ranges, keyspace, key)
     }
 
     /// The range that `key` of `keyspace` is routed to; none if there is no such keyspace.
