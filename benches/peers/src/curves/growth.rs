@@ -7,7 +7,7 @@ use sluicedb::{Db, Options};
 use sluicedb_bench_peers::disk::{self, Directory};
 use sluicedb_bench_peers::drive::{Driven, Load, Work, drive};
 use sluicedb_bench_peers::engine::{Engine, settle_within};
-use sluicedb_bench_peers::keys::ENTRY_BYTES;
+use sluicedb_bench_peers::keys::{ENTRY_BYTES, mix};
 use sluicedb_bench_peers::sluice::{Sluice, plain_options};
 use sluicedb_bench_peers::work::{Data, On, Operation, SCAN_MAX};
 use sluicedb_bench_peers::{Result, process};
@@ -198,7 +198,8 @@ async fn read(engine: &Sluice, seconds: f64, there: u64, point: &mut Point) -> R
     let data = Arc::new(Data::written(vec![there]));
     let row = async |operation, clients, operations, seconds| -> Result<Driven> {
         let (engine, data) = (engine.clone(), Arc::clone(&data));
-        let work = On { engine, operation, data, salt: clients };
+        // Unmixed, salts would only change the order of the keys that are asked for.
+        let work = On { engine, operation, data, salt: mix(clients) };
         drive(work, Load { clients, operations, seconds }).await
     };
     let each = |driven: &Driven, time: Duration, per: u64| {

@@ -9,6 +9,7 @@ use sluicedb_bench_peers::children::{listen, tell};
 use sluicedb_bench_peers::disk::{self, Directory};
 use sluicedb_bench_peers::drive::{Driven, Load, drive};
 use sluicedb_bench_peers::engine::{Engine, SETTLE_MAX, settle};
+use sluicedb_bench_peers::keys::mix;
 use sluicedb_bench_peers::sluice::Sluice;
 use sluicedb_bench_peers::work::{Data, On, Operation};
 use sluicedb_bench_peers::{Result, sluice};
@@ -156,7 +157,7 @@ impl Measured {
         let data = Arc::new(Data::written(vec![batches * LOAD_BATCH]));
         let on = |operation, salt| {
             let (engine, data) = (engine.clone(), Arc::clone(&data));
-            On { engine, operation, data, salt }
+            On { engine, operation, data, salt: mix(salt) }
         };
         let all = |clients, operations| Load { clients, operations, seconds: UNLIMITED_SECONDS };
         drive(on(Operation::Batch(LOAD_BATCH), 0), all(1, batches)).await?;
