@@ -17,8 +17,8 @@
 //! one further turn. The rest, and every heavy message, is left to a thread behind the `kick` hook.
 //! Deferred actions run after the seat is free, and wakers after those (see [`wake`](crate::wake)).
 //!
-//! A panic in a handler is caught. It fails the mailbox for good and drops what is queued, so
-//! replies say `Lost`. It never reaches the caller whose thread ran the turn. Does not: start the
+//! A panic in a handler is caught. It fails the mailbox for good and drops the actor and what is
+//! queued, so replies say `Lost`. It never reaches the caller whose thread ran the turn. Does not: start the
 //! thread behind `kick`. The crate's front page has an example.
 
 use crate::mailbox::{Capacity, Permit, Queue};
@@ -195,8 +195,8 @@ impl<A: Handler> CombiningMailbox<A> {
         if let Some(mut seat) = self.seat.enter(true) {
             // Nothing is heavy here, and this turn has no bounds.
             loop {
-                if self.drain(&mut seat.state, &mut turn, &mut Spent::default()) {
-                    result = self.catch(|| f(&mut seat.state));
+                if self.drain(seat.state(), &mut turn, &mut Spent::default()) {
+                    result = self.catch(|| f(seat.state()));
                     break;
                 }
                 if self.seat.is_failed() {
@@ -240,7 +240,7 @@ impl<A: Handler> CombiningMailbox<A> {
                 }
                 break;
             };
-            let is_empty = self.drain(&mut seat.state, &mut turn, spent);
+            let is_empty = self.drain(seat.state(), &mut turn, spent);
             drop(seat);
             if self.seat.is_failed() {
                 break self.fall();
@@ -336,11 +336,17 @@ impl<A: Handler> CombiningMailbox<A> {
         }
     }
 
-    /// The seat has failed and is free. Nobody handles what is queued, so replies say `Lost`.
+    /// The seat has failed, and this thread is not in it. Nobody handles what is queued or what the
+    /// actor holds, so replies say `Lost`.
     #[cold]
     fn fall(&self) {
         self.queue.room.close();
         self.queue.discard();
+        let _ = contain(|| match self.seat.take() {
+            Some(actor) => drop(actor),
+            // An occupant that entered before the failure need not look. Your thread waits for it.
+            None => (self.hooks.kick)(),
+        });
     }
 }
 

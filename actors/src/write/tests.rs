@@ -186,6 +186,34 @@ fn b12_what_a_refused_write_gives_back_wakes_nobody_before_the_seat_is_free() {
     assert!(matches!(answer, Poll::Ready(Err(_))));
 }
 
+/// Goal: a write that waits for a log segment is answered when the log's actor panics. Nobody but
+/// that actor knows of it.
+///
+/// Planted: the seat keeps its actor after a panic.
+#[test]
+fn what_waits_for_a_segment_is_answered_when_the_log_panics() {
+    let engine = engine("/parked", 1);
+    let wal = &engine.write_path().wal;
+    let mut batch = WriteBatch::new();
+    batch.put([0], vec![1; 60 << 10]);
+    let payload = Bytes::from(batch.take_encoded());
+    // Nobody prepares a second segment here.
+    let mut parked = loop {
+        let sent = engine.write_path().submit_owned(payload.clone(), 1, Durability::Buffered);
+        let sent = sent.expect("there is room");
+        if !wal.with_log(|log| log.is_idle()).expect("nobody panicked") {
+            break sent;
+        }
+    };
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(parked.poll(&mut context).is_pending());
+    assert!(wal.with_log(|_| -> () { panic!("on purpose") }).is_err());
+    let answer = parked.poll(&mut context);
+    let Poll::Ready(Err(failed)) = answer else { panic!("{answer:?}") };
+    assert_eq!(failed.outcome, Outcome::Unknown);
+    assert!(matches!(failed.failure, Failure::Panicked { .. }), "{failed:?}");
+}
+
 /// A batch so heavy that an engine thread finds its ranges.
 fn heavy() -> (Bytes, u32) {
     let mut batch = WriteBatch::new();

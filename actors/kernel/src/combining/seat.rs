@@ -1,9 +1,9 @@
 //! The combining lock, called the seat: an actor's state with one occupant at a time.
 //!
 //! Guarantees: nobody enters once it has failed, so nobody meets a state that was left half
-//! changed. It is a `std` mutex used through `try_lock`, so it needs no unsafe code. Its poison is
-//! ignored: the state is touched only inside of `CombiningMailbox::catch`, which fails the lock
-//! before anybody else can enter.
+//! changed; it is only dropped. It is a `std` mutex used through `try_lock`, so it needs no unsafe
+//! code. Its poison is ignored: the state is touched only inside of `CombiningMailbox::catch`,
+//! which fails the lock before anybody else can enter.
 //!
 //! Does not: remember who was refused. The mailbox looks at its queue after every occupant.
 
@@ -17,31 +17,27 @@ use std::sync::TryLockError;
 /// A state behind a seat.
 pub(super) struct Lock<S> {
     failed: AtomicBool,
-    state: Mutex<S>,
+    /// There until the seat has failed.
+    state: Mutex<Option<S>>,
 }
 
 /// The guard of a taken seat. Dropping it frees the seat.
 pub(super) struct LockGuard<'a, S> {
-    pub(super) state: MutexGuard<'a, S>,
+    state: MutexGuard<'a, Option<S>>,
     /// Dropped after `state`, so the seat is free then.
     _occupied: Occupied,
 }
 
 impl<S> Lock<S> {
     pub(super) fn new(state: S) -> Self {
-        Self { failed: AtomicBool::new(false), state: Mutex::new(state) }
+        Self { failed: AtomicBool::new(false), state: Mutex::new(Some(state)) }
     }
 
     /// Takes the seat. `None` if it has failed, or is taken and the caller does not wait.
     #[inline]
     pub(super) fn enter(&self, waits: bool) -> Option<LockGuard<'_, S>> {
         preempt::point();
-        let state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(state)) => state.into_inner(),
-            Err(TryLockError::WouldBlock) if waits => lock(&self.state),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let state = self.lock(waits)?;
         (!self.is_failed()).then(|| LockGuard { state, _occupied: Occupied::new() })
     }
 
@@ -54,6 +50,29 @@ impl<S> Lock<S> {
     /// Fails the seat. Nobody enters any more; the occupant may finish.
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
+    }
+
+    /// The state of a failed seat, for dropping. `None` while an occupant is about to leave.
+    pub(super) fn take(&self) -> Option<Option<S>> {
+        Some(self.lock(false)?.take())
+    }
+
+    #[inline]
+    fn lock(&self, waits: bool) -> Option<MutexGuard<'_, Option<S>>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => waits.then(|| lock(&self.state)),
+        }
+    }
+}
+
+impl<S> LockGuard<'_, S> {
+    #[inline]
+    pub(super) fn state(&mut self) -> &mut S {
+        self.state
+            .as_mut()
+            .expect("nobody enters once the seat has failed, and it stays until then")
     }
 }
 
@@ -82,7 +101,7 @@ impl<'a, A: Handler> TurnGuard<'a, A> {
     #[inline]
     pub fn attempt<R>(&mut self, f: impl FnOnce(&mut A) -> R) -> Option<R> {
         let seat = self.seat.as_mut().expect("nothing is attempted after a panic");
-        let done = self.mailbox.catch(|| f(&mut seat.state));
+        let done = self.mailbox.catch(|| f(seat.state()));
         if done.is_none() {
             self.seat = None;
             self.mailbox.fall();
@@ -117,10 +136,10 @@ mod tests {
     fn one_occupant_at_a_time() {
         let seat = Lock::new(1);
         let mut guard = seat.enter(false).expect("free");
-        *guard.state += 1;
+        *guard.state() += 1;
         assert!(seat.enter(false).is_none());
         drop(guard);
-        assert_eq!(*seat.enter(true).expect("free").state, 2);
+        assert_eq!(*seat.enter(true).expect("free").state(), 2);
         assert!(!seat.is_failed());
     }
 

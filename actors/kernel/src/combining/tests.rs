@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 #[derive(Default)]
 struct Sum {
     seen: Vec<u32>,
+    kept: Vec<Reply<()>>,
 }
 
 enum Message {
@@ -20,6 +21,7 @@ enum Message {
     Heavy(u32),
     HeavyAsk(Reply<Vec<u32>>),
     Ask(Reply<Vec<u32>>),
+    Keep(Reply<()>),
     Defer(Box<dyn FnOnce() + Send>),
     Panic,
     Weightless,
@@ -32,6 +34,7 @@ impl Handler for Sum {
         match message {
             Message::Add(n) | Message::Heavy(n) => self.seen.push(n),
             Message::Ask(reply) | Message::HeavyAsk(reply) => reply.send(self.seen.clone()),
+            Message::Keep(reply) => self.kept.push(reply),
             Message::Defer(action) => turn.defer(move |_| action()),
             Message::Panic => panic!("on purpose"),
             Message::Weightless => unreachable!("it is not handled"),
@@ -240,6 +243,40 @@ fn panics(bad: Message) {
 }
 
 /// Planted: closing the mailbox stops only those who have no permit yet.
+#[test]
+fn what_a_failed_actor_holds_is_lost() {
+    type Fail = fn(&CombiningMailbox<Sum>);
+    let ways: [Fail; 4] = [
+        |mailbox| send(mailbox, Message::Panic),
+        |mailbox| assert!(inline(mailbox, |_| panic!("on purpose")).is_none()),
+        |mailbox| assert!(mailbox.run_last(|_| panic!("on purpose")).is_none()),
+        |mailbox| send(mailbox, Message::Defer(Box::new(|| panic!("on purpose")))),
+    ];
+    for fail in ways {
+        let (mailbox, _) = mailbox();
+        let (reply, mut answer) = reply();
+        send(&mailbox, Message::Keep(reply));
+        assert_eq!(now(&mut answer), None);
+        fail(&mailbox);
+        assert_eq!(now(&mut answer), Some(Err(Lost)));
+    }
+}
+
+#[test]
+fn an_occupant_that_outlasts_the_failure_is_waited_for_by_the_kicked_thread() {
+    let (mailbox, probe) = mailbox();
+    let (reply, mut answer) = reply();
+    send(&mailbox, Message::Keep(reply));
+    let guard = mailbox.try_enter_idle().expect("free");
+    // What fails the seat is outside of it: here, a deferred action of somebody else's turn.
+    mailbox.catch(|| panic!("on purpose"));
+    mailbox.fall();
+    assert_eq!((now(&mut answer), probe.kicks.load(Ordering::SeqCst)), (None, 1));
+    drop(guard);
+    mailbox.deliver_blocking();
+    assert_eq!(now(&mut answer), Some(Err(Lost)));
+}
+
 #[test]
 fn a_permit_that_outlives_its_mailbox_brings_nothing() {
     let (mailbox, _probe) = mailbox();
