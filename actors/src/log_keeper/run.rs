@@ -33,7 +33,7 @@ impl LogKeeper {
     }
 
     async fn serve(&mut self) {
-        let mut told = 0;
+        let (mut told, mut prepared) = (0, false);
         let mut backoff = Backoff::default();
         while !self.failures.is_stopped() {
             let leaving = self.wal.take_leaving();
@@ -52,9 +52,10 @@ impl LogKeeper {
             for reply in waiting {
                 reply.send(());
             }
-            // More log is retained, or a good part of a segment has been written since. A full
-            // mailbox needs no message: the version manager looks after each message anyway.
-            if (retained > told || wanted.is_some())
+            // More log is retained, a good part of a segment has been written since, or a change
+            // that waits has room now or is to be refused. A full mailbox needs no message: the
+            // version manager looks after each message anyway.
+            if (retained > told || wanted.is_some() || std::mem::take(&mut prepared))
                 && let Ok(permit) = self.versions.try_reserve(1)
             {
                 // If the mailbox is closed, nobody seals anything any more.
@@ -69,7 +70,10 @@ impl LogKeeper {
                 continue;
             };
             match self.prepare(wanted) {
-                Ok(()) => backoff.reset(),
+                Ok(()) => {
+                    backoff.reset();
+                    prepared = true;
+                }
                 // The reserve's space may let the next attempt succeed.
                 Err(failure) if self.failures.use_reserve(&failure) => {}
                 Err(failure) => {

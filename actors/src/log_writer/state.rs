@@ -91,7 +91,7 @@ pub struct LogState {
     ask_at: u64,
     /// Has the keeper been told to keep spares ready?
     spare_asked: bool,
-    /// Has a writer waited for a spare since the keeper last looked?
+    /// Has a batch or a change waited for a spare since the keeper last looked?
     late: bool,
     counts: Arc<LogCounts>,
     /// The epoch of the current routes. Everything is stamped by these.
@@ -154,7 +154,9 @@ impl LogState {
         }
         while !self.log.has_room(payload_bytes) {
             let Some(spare) = self.spares.pop_front() else {
+                // A change that waits is not parked here, so this has to be remembered.
                 self.late = true;
+                self.spare_asked = true;
                 return Err(match &self.room_failure {
                     Some(failure) => NoRoom::Refused(failure.clone()),
                     None => NoRoom::Later,

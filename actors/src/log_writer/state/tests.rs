@@ -164,3 +164,18 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
     assert!(matches!(closed, Err(NoRoom::Refused(_))));
     assert_eq!(bench.state.last_seqno(), stamped.first);
 }
+
+/// Goal: a change that waits for a segment is enough for one to be prepared, also after the log has
+/// rested and given up its spares. No batch is parked then.
+///
+/// Planted: only parked batches, and records that reach a quarter of the segment, ask for one.
+#[test]
+fn a_change_that_waits_asks_for_a_segment_by_itself() {
+    let mut bench = Bench::new();
+    bench.add_spare();
+    let next = bench.state.next_seqno();
+    assert_eq!(bench.state.give_up_spares(next, 64 << 10).len(), 1);
+    while bench.state.append_change(ChangeId(5), Durability::Synced).is_ok() {}
+    let wanted = bench.state.spare_wanted(1).expect("the change waits");
+    assert!(wanted.soon && wanted.late);
+}
