@@ -1,7 +1,7 @@
 //! The flush worker's loop: choose a range, write its tables, sync the log, install. Also what it
 //! does when that fails.
 
-use super::state::{Due, Next};
+use super::state::{Due, ForL0, Next};
 use super::{FlushWorker, write};
 use crate::admission::pressure::l0_has_room;
 use crate::failure::backoff::{LASTING, LONGEST_NO_SPACE};
@@ -10,6 +10,7 @@ use crate::range_owner::RangeOwner;
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage, Work};
 use futures::future::select;
 use sluicedb_storage::version::{RangeId, VersionEdit};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,22 +43,23 @@ impl FlushWorker {
         self.retries.due(&superversion, now, |range| l0_has_room(range, &self.environment.config))
     }
 
-    /// For each range that waits for room in L0: can room come? If its tables cannot be merged, the
-    /// range cannot be flushed either, and the failure of the merge is the reason.
-    async fn see_to_stuck(&mut self, for_l0: Vec<(RangeId, Vec<u64>)>) {
-        for range in std::mem::take(&mut self.stuck) {
-            let waits = for_l0.iter().any(|(waiting, _)| *waiting == range);
-            if waits && self.failures.trouble(Party::Compaction, range).is_some() {
-                self.stuck.insert(range);
-            } else {
-                self.failures.recover(Party::Flush.of(range));
-            }
+    /// For each range that waits for room in L0: can room come? If the tables of a range without
+    /// room cannot be merged, the ranges that wait for it cannot be flushed either, and the failure
+    /// of the merge is the reason.
+    async fn see_to_stuck(&mut self, for_l0: Vec<ForL0>) {
+        let stuck = for_l0.into_iter().filter_map(|ForL0 { range, full, memtables }| {
+            let mut full = full.into_iter();
+            let why = full.find_map(|range| self.failures.trouble(Party::Compaction, range))?;
+            Some((range, memtables, why))
+        });
+        let stuck: Vec<_> = stuck.collect();
+        let now: BTreeSet<_> = stuck.iter().map(|(range, ..)| *range).collect();
+        for range in self.stuck.difference(&now) {
+            self.failures.recover(Party::Flush.of(*range));
         }
-        for (range, memtables) in for_l0 {
-            if !self.stuck.contains(&range)
-                && let Some(failure) = self.failures.trouble(Party::Compaction, range)
-            {
-                self.stuck.insert(range);
+        let before = std::mem::replace(&mut self.stuck, now);
+        for (range, memtables, failure) in stuck {
+            if !before.contains(&range) {
                 self.failures.degrade(Party::Flush.of(range), failure.clone());
                 self.failed(range, memtables, failure).await;
             }

@@ -3,7 +3,7 @@
 use crate::failure::backoff::Backoff;
 use sluicedb_storage::version::{RangeId, RangeVersion};
 use sluicedb_storage::view::{MemtableSlice, RangeEntry, Superversion};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// What is due.
@@ -12,8 +12,18 @@ pub(super) struct Due<O> {
     pub(super) next: Option<Next<O>>,
     /// When a range that failed is tried again.
     pub(super) until: Option<Instant>,
-    /// The ranges that wait for room in their L0, with the ids of their frozen memtables.
-    pub(super) for_l0: Vec<(RangeId, Vec<u64>)>,
+    /// The ranges that wait for room in L0.
+    pub(super) for_l0: Vec<ForL0>,
+}
+
+/// A range that waits for room in its own L0, or in that of a range with which it shares a memtable.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ForL0 {
+    pub(super) range: RangeId,
+    /// The ranges whose L0 has no room.
+    pub(super) full: Vec<RangeId>,
+    /// The frozen memtables of `range`.
+    pub(super) memtables: Vec<u64>,
 }
 
 /// The flush to do now.
@@ -37,8 +47,8 @@ pub(super) struct Retries(BTreeMap<RangeId, (Backoff, Instant)>);
 
 impl Retries {
     /// Chooses the range whose oldest frozen memtable is the oldest of all. A range that waits for
-    /// room in its L0, or for its retry, is passed over and delays nobody. No range starves: what
-    /// is frozen later has a higher number. Forgets ranges that are gone.
+    /// room in L0, or for its retry, is passed over. It delays only those that share a memtable with
+    /// it. No range starves: what is frozen later has a higher number. Forgets ranges that are gone.
     /// INVARIANT(parent-drains-first): all ranges that share a memtable are flushed together.
     /// INVARIANT(ahead-waits): older memtables go first.
     pub(super) fn due<O: Clone>(
@@ -50,7 +60,7 @@ impl Retries {
         self.0.retain(|range, _| superversion.range(*range).is_some());
         let mut due = Due { next: None, until: None, for_l0: Vec::new() };
         let mut oldest = u64::MAX;
-        let holders = holders(superversion);
+        let holders = superversion.holders();
         for entry in &superversion.ranges {
             let frozen = entry.sealed.iter().filter(|table| table.is_frozen());
             let mut frozen: Vec<MemtableSlice> = frozen.cloned().collect();
@@ -63,12 +73,15 @@ impl Retries {
                 frozen.retain(|table| table.id() <= behind);
             }
             let Some(age) = frozen.last().map(|table| table.id()) else { continue };
-            if !ranges().all(|range| l0_has_room(&range.stable)) {
-                due.for_l0.push((range, frozen.iter().map(|table| table.id()).collect()));
-            } else if let Some((_, at)) = self.0.get(&range)
-                && *at > now
-            {
-                due.until = Some(due.until.map_or(*at, |until| until.min(*at)));
+            let full = ranges().filter(|range| !l0_has_room(&range.stable)).map(RangeEntry::id);
+            let full: Vec<_> = full.collect();
+            let failed = ranges().filter_map(|range| self.0.get(&range.id()));
+            let again = failed.map(|(_, at)| *at).max().filter(|at| *at > now);
+            if !full.is_empty() {
+                let memtables = frozen.iter().map(|table| table.id()).collect();
+                due.for_l0.push(ForL0 { range, full, memtables });
+            } else if let Some(at) = again {
+                due.until = Some(due.until.map_or(at, |until| until.min(at)));
             } else if age < oldest {
                 oldest = age;
                 for table in &mut frozen {
@@ -109,17 +122,6 @@ impl Retries {
     pub(super) fn succeeded(&mut self, range: RangeId) {
         self.0.remove(&range);
     }
-}
-
-/// The positions of the ranges that have each sealed memtable.
-fn holders<O>(superversion: &Superversion<O>) -> HashMap<u64, Vec<usize>> {
-    let mut holders: HashMap<u64, Vec<usize>> = HashMap::new();
-    for (at, entry) in superversion.ranges.iter().enumerate() {
-        for table in &entry.sealed {
-            holders.entry(table.id()).or_default().push(at);
-        }
-    }
-    holders
 }
 
 #[cfg(test)]
@@ -177,13 +179,32 @@ mod tests {
         let later = now + pause;
         assert_eq!(chosen(&retries.due(&superversion, later, no_room_in_2)), Some((1, vec![1])));
         let due = retries.due(&superversion, now, no_room_in_2);
-        assert_eq!((due.until, due.for_l0), (Some(later), vec![(RangeId(2), vec![2])]));
+        let waits = ForL0 { range: RangeId(2), full: vec![RangeId(2)], memtables: vec![2] };
+        assert_eq!((due.until, due.for_l0), (Some(later), vec![waits]));
         let due = retries.due(&superversion, now, |_| false);
         assert!(due.next.is_none() && due.for_l0.len() == 3);
         retries.try_now(now);
         assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((1, vec![1])));
         retries.succeeded(RangeId(1));
         assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((1, vec![1])));
+    }
+
+    /// Goal: what hinders one of two ranges that share a memtable hinders the other one, and it is
+    /// known which of the two it is.
+    ///
+    /// Planted: the range that is due is looked at alone.
+    #[test]
+    fn ranges_that_share_a_memtable_wait_for_each_other() {
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
+        let superversion = superversion(&[&[1], &[1], &[3]]);
+        let no_room_in_2 = |range: &RangeVersion| range.id != RangeId(2);
+        let due = retries.due(&superversion, now, no_room_in_2);
+        assert_eq!(chosen(&due), Some((3, vec![3])));
+        let waits = |range| ForL0 { range, full: vec![RangeId(2)], memtables: vec![1] };
+        assert_eq!(due.for_l0, [waits(RangeId(1)), waits(RangeId(2))]);
+        let pause = retries.failed(RangeId(1), now, None);
+        let due = retries.due(&superversion, now, |_| true);
+        assert_eq!((chosen(&due), due.until), (Some((3, vec![3])), Some(now + pause)));
     }
 
     #[test]

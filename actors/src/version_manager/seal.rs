@@ -12,7 +12,7 @@ use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::{Memtable, MemtableWriter};
 use sluicedb_storage::version::RangeId;
-use sluicedb_storage::view::MemtableSlice;
+use sluicedb_storage::view::{Holders, MemtableSlice};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -106,6 +106,7 @@ impl VersionManager {
     pub(super) fn relieve(&mut self) {
         let current = self.topology.superversion.load_full();
         let mut accounted = 0;
+        let holders = current.holders();
         let candidates = current.ranges.iter().map(|range| {
             let active_bytes = range.owner.with_state(|state| state.active_bytes());
             accounted += active_bytes + range.owner.sizes.sealed_bytes();
@@ -114,7 +115,7 @@ impl VersionManager {
                 active_bytes,
                 oldest: range.active.first_seqno(),
                 has_sealed: !range.sealed.is_empty(),
-                can_flush: self.can_flush(range),
+                can_flush: self.can_flush(&current, &holders, range),
             }
         });
         let plan = memory_pressure::choose(candidates);
@@ -127,7 +128,7 @@ impl VersionManager {
                 // sealed when they arrive.
                 if self.accounts.global.used() > accounted as u64 {
                     for range in &current.ranges {
-                        if self.can_flush(range) {
+                        if self.can_flush(&current, &holders, range) {
                             range.owner.with_state(OverlayState::seal_soon);
                         }
                     }
@@ -161,10 +162,14 @@ impl VersionManager {
         }
     }
 
-    /// Can the flush worker flush this range now?
-    pub(super) fn can_flush(&self, range: &RangeEntry) -> bool {
-        let room = l0_has_room(&range.stable, &self.environment.config);
-        room && !self.failing.contains(&range.id())
+    /// Can the flush worker flush this range now? Ranges that share a memtable are flushed together.
+    fn can_flush(&self, current: &Superversion, holders: &Holders, range: &RangeEntry) -> bool {
+        let shared = range.sealed.iter().filter_map(|table| holders.get(&table.id())).flatten();
+        let mut with = shared.map(|at| &current.ranges[*at]).chain([range]);
+        with.all(|one| {
+            let room = l0_has_room(&one.stable, &self.environment.config);
+            room && !self.failing.contains(&one.id())
+        })
     }
 
     pub(super) fn flush_all(&mut self, reply: Reply<Result<Seqno, Failure>>) {

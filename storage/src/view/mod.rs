@@ -45,6 +45,7 @@ use crate::points::ReadPoint;
 use crate::table::ReadTier;
 use crate::version::{Keyspaces, ObsoleteFiles, RangeId, RangeVersion, Run, Version};
 use fences::Fences;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -158,6 +159,9 @@ pub fn put_behind<'a, O: 'a>(
     }
 }
 
+/// For the id of each sealed memtable, the positions of the ranges that have it.
+pub type Holders = HashMap<u64, Vec<usize>>;
+
 /// Everything that readers and writers need, in one allocation behind one pointer.
 #[derive(Clone, Debug)]
 pub struct Superversion<O> {
@@ -234,6 +238,17 @@ impl<O> Superversion<O> {
     /// The range with this name.
     pub fn range(&self, id: RangeId) -> Option<&RangeEntry<O>> {
         self.ranges.iter().find(|range| range.id() == id)
+    }
+
+    /// The ranges that have each sealed memtable. After a split, new ranges share those of the old.
+    pub fn holders(&self) -> Holders {
+        let mut holders = Holders::new();
+        for (at, entry) in self.ranges.iter().enumerate() {
+            for table in &entry.sealed {
+                holders.entry(table.id()).or_default().push(at);
+            }
+        }
+        holders
     }
 
     /// What is on disk of all ranges, to be planned with or edited.
