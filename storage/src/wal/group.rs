@@ -11,6 +11,7 @@
 use super::SealedSegment;
 use super::spare::SegmentFile;
 use crate::error::{Error, Result};
+use crate::give_way;
 use crate::key::Seqno;
 use std::fmt;
 use std::ops::Range;
@@ -23,6 +24,10 @@ pub(super) struct StagedBytes {
     pub(super) offset: u64,
     pub(super) bytes: Arc<Vec<u8>>,
 }
+
+/// So much of a segment is handed to the disk in one call. In that call nobody else gets the core,
+/// if the kernel is not preemptible: of a segment of 64 MiB for some milliseconds.
+const WRITE_BACK_BYTES: u64 = 1 << 20;
 
 /// A segment to sync.
 #[derive(Debug)]
@@ -161,12 +166,25 @@ impl Unsynced {
                 let upto = if is_sealed { segment.bytes } else { target.upto };
                 mapping.before_sync(target.from as usize, upto as usize);
             }
+            begin_writing(target);
             segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
             if let Some(mapping) = &segment.mapping {
                 mapping.after_sync(target.upto as usize);
             }
         }
         Ok(())
+    }
+}
+
+/// Has the disk begin with what the sync will wait for, a piece at a time, if it is much.
+fn begin_writing(target: &SyncTarget) {
+    let SyncTarget { segment, from, upto } = target;
+    let mut at = *from;
+    while upto.saturating_sub(at) > WRITE_BACK_BYTES {
+        // Only a hint: if it fails, the sync fails as well, and that error counts.
+        let _ = segment.file.write_back(at, WRITE_BACK_BYTES);
+        at += WRITE_BACK_BYTES;
+        give_way::now_and_then();
     }
 }
 
