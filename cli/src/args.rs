@@ -75,7 +75,7 @@ pub struct KeySpan {
     /// First key, inclusive
     #[arg(long, value_name = "KEY")]
     pub from: Option<String>,
-    /// Last key, exclusive
+    /// Last key, exclusive; '' is after all keys
     #[arg(long, value_name = "KEY")]
     pub to: Option<String>,
     /// How keys on this command line are written

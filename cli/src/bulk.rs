@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 pub async fn ingest(args: IngestArgs) -> Result {
+    // A command that cannot work must not leave a new database behind.
+    for table in &args.tables {
+        std::fs::metadata(table).map_err(|error| Failure::io(table.display(), &error))?;
+    }
     let db = args.store.create().await?;
     let started = Instant::now();
     let ingested = watched(&db, db.ingest(&args.tables)).await;
@@ -36,8 +40,9 @@ pub async fn ingest(args: IngestArgs) -> Result {
 }
 
 pub async fn excise(args: ExciseArgs) -> Result {
-    if !args.keys.is_given() {
-        return Err(Failure::usage("say which keys go: --prefix, or --from and --to"));
+    if !args.keys.names_both_ends() {
+        let what = "say which keys go: --prefix, or --from and --to ('' is the first or last key)";
+        return Err(Failure::usage(what));
     }
     let keys = args.keys.bounds()?;
     let db = args.store.existing().await?;

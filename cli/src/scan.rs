@@ -12,9 +12,10 @@ use std::ops::Bound;
 pub type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 impl KeySpan {
-    /// Is any of the flags given?
-    pub fn is_given(&self) -> bool {
-        [&self.prefix, &self.from, &self.to].into_iter().any(Option::is_some)
+    /// Do the flags name both ends? An unset variable of a script must not mean all keys.
+    pub fn names_both_ends(&self) -> bool {
+        self.prefix.as_ref().is_some_and(|prefix| !prefix.is_empty())
+            || self.from.is_some() && self.to.is_some()
     }
 
     /// The interval that the flags describe.
@@ -27,7 +28,8 @@ impl KeySpan {
             return Ok((Bound::Included(prefix), end));
         }
         let from = key(&self.from)?.map_or(Bound::Unbounded, Bound::Included);
-        let to = key(&self.to)?.map_or(Bound::Unbounded, Bound::Excluded);
+        let to = key(&self.to)?.filter(|to| !to.is_empty());
+        let to = to.map_or(Bound::Unbounded, Bound::Excluded);
         if let (Bound::Included(from), Bound::Excluded(to)) = (&from, &to)
             && from > to
         {

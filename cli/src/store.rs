@@ -91,16 +91,30 @@ impl Store {
         Failure::new(Exit::NotFound, format!("{path}: no keyspace is called {name}"))
     }
 
-    /// "Not found" unless there is a database. Checked before anything is opened or created.
+    /// "Not found" unless there is a database, or what is left of one without its `CURRENT`.
+    /// Checked before anything is opened or created.
     pub fn must_exist(&self) -> Result {
         let path = self.path.display();
-        match std::fs::metadata(self.path.join("CURRENT")) {
-            Ok(_) => Ok(()),
+        let files = match std::fs::read_dir(&self.path) {
+            Ok(files) => files,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Failure::new(Exit::NotFound, format!("{path}: no database there")))
+                return Err(Failure::new(Exit::NotFound, format!("{path}: no database there")));
             }
-            Err(error) => Err(Failure::io(path, &error)),
+            Err(error) => return Err(Failure::io(path, &error)),
+        };
+        let is_ours = |name: &str| {
+            let ends = [".sst", ".wal"];
+            name == "CURRENT"
+                || name.starts_with("MANIFEST-")
+                || ends.iter().any(|e| name.ends_with(e))
+        };
+        for file in files {
+            let file = file.map_err(|error| Failure::io(path.to_string(), &error))?;
+            if file.file_name().to_str().is_some_and(is_ours) {
+                return Ok(());
+            }
         }
+        Err(Failure::new(Exit::NotFound, format!("{path}: no database there")))
     }
 }
 

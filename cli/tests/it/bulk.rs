@@ -40,6 +40,8 @@ fn tables_are_ingested_and_bad_ones_change_nothing() {
     let bad = place.file("bad", "no table");
     place.sluice("ingest", &[&one, &bad]).fails(4, "bad");
     place.sluice("ingest", &[&one, &one]).fails(2, "keys in common");
+    place.on("new", "ingest", &[&one, "no-such.table"]).fails(1, "no-such.table");
+    place.on("new", "stats", &[]).fails(3, "no database there");
     assert_eq!(place.dump("db"), before);
     let json = place.on("fresh", "ingest", &[&two, "--json"]).ok().json();
     assert_eq!((&json["tables"], &json["entries"]), (&1.into(), &50.into()), "{json}");
@@ -49,13 +51,17 @@ fn tables_are_ingested_and_bad_ones_change_nothing() {
 #[test]
 fn spans_are_cut_out() {
     let place = filled("db");
-    place.sluice("excise", &[]).fails(2, "say which keys");
+    for no_end in [&[][..], &["--from", "1"], &["--to", "1"], &["--prefix", ""]] {
+        place.sluice("excise", no_end).fails(2, "say which keys");
+    }
     place.sluice("excise", &["--prefix", "1"]).ok();
     assert_eq!(count(&place, "old"), 200);
     let keys = ["--from", r"\x30\x30\x30", "--to", "050", "--keys-as", "escaped", "--json"];
     let json = place.sluice("excise", &keys).ok().json();
     assert!(json["seconds"].is_number(), "{json}");
     assert_eq!(count(&place, "old"), 150);
+    place.sluice("excise", &["--from", "29", "--to", ""]).ok();
+    assert_eq!(count(&place, "old"), 140);
     place.on("none", "excise", &["--prefix", "1"]).fails(3, "no database there");
     place.sluice("verify", &[]).ok();
 }

@@ -99,3 +99,13 @@ fn a_database_in_use_is_locked() {
             .starts_with("crash/0/000/0000000000\t")
     );
 }
+
+/// Planted: a directory without `CURRENT` has no database, whatever else is there.
+#[test]
+fn a_database_without_its_pointer_is_damaged_and_not_absent() {
+    let place = compacted();
+    std::fs::remove_file(place.db().join("CURRENT")).unwrap();
+    for command in ["verify", "stats", "scan"] {
+        place.sluice(command, &[]).fails(4, "CURRENT");
+    }
+}

@@ -111,3 +111,17 @@ fn files_selections_and_summaries() {
     place.sluice("export", &["--format", "tree"]).fails(2, "--output DIR");
     place.sluice("export", &["--encoding", "hex"]).fails(2, "--encoding is for csv");
 }
+
+/// Planted: a bound on a record that only base64 was thought of for.
+#[test]
+fn a_long_value_of_control_bytes() {
+    let place = Place::new();
+    let value = place.file("value", vec![1; 33 << 20]);
+    place.sluice("put", &["key", "--file", &value]).ok();
+    let exported = place.sluice("export", &["--format", "jsonl"]).ok().out;
+    assert!(exported.len() > 6 * (33 << 20), "each byte has six");
+    let file = place.file("exported", &exported);
+    place.on("again", "import", &[&file, "--format", "jsonl"]).ok();
+    let back = place.on("again", "get", &["key", "--print", "raw"]).ok().out;
+    assert_eq!(back.len(), 33 << 20);
+}
