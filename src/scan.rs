@@ -113,7 +113,7 @@ impl Scan {
         self.cold.counts().scanned(std::mem::take(&mut self.uncounted));
     }
 
-    /// From the last key to the first.
+    /// From the last key to the first. A [`seek`](Self::seek) before this call has no effect.
     ///
     /// # Examples
     /// ```
@@ -129,10 +129,7 @@ impl Scan {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn rev(mut self) -> Self {
-        // Where the walk ends depends on its direction.
-        self.cursor.close();
-        let spec = self.cursor.spec_mut();
-        spec.reverse = !spec.reverse;
+        self.cursor.turn();
         self
     }
 

@@ -210,3 +210,23 @@ fn an_open_database_tells_its_limits() {
         db.put("k", vec![1; 5001]).await.unwrap_err();
     });
 }
+
+/// Planted: the place that `seek` has noted for a walk forward is kept for a walk back.
+#[test]
+fn a_scan_that_turns_before_its_first_entry_begins_at_its_other_end() {
+    let home = Simulated::new(9);
+    let db = home.open();
+    home.run(async {
+        db.split_at("m").await.unwrap();
+        for key in ["c", "x"] {
+            db.put(key, "").await.unwrap();
+        }
+        for target in ["a", "c", "n", "z"] {
+            let mut scan = db.scan("b"..);
+            scan.seek(target);
+            let entries: Vec<_> = scan.rev().try_collect().await.unwrap();
+            let keys: Vec<_> = entries.iter().map(|(key, _)| &key[..]).collect();
+            assert_eq!(keys, [&b"x"[..], b"c"], "{target}");
+        }
+    });
+}

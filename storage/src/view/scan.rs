@@ -84,6 +84,7 @@ pub struct ScanCursor {
     passed: Vec<u8>,
     /// Entries that `fill` walked over since that was last asked.
     steps_taken: usize,
+    has_stepped: bool,
     done: bool,
 }
 
@@ -140,6 +141,7 @@ impl ScanCursor {
             last: Vec::new(),
             passed: Vec::new(),
             steps_taken: 0,
+            has_stepped: false,
             done: false,
         }
     }
@@ -154,6 +156,17 @@ impl ScanCursor {
         &mut self.spec
     }
 
+    /// Walks in the other direction from here on: back over what it has passed. Before the first
+    /// step it is the whole walk, also if a place was sought.
+    pub fn turn(&mut self) {
+        // Where the walk ends depends on its direction.
+        self.close();
+        self.spec.reverse = !self.spec.reverse;
+        if !self.has_stepped {
+            *self = Self::new(self.view.clone(), self.spec.clone(), self.tier);
+        }
+    }
+
     /// Another cursor where this one is. It has opened nothing.
     #[must_use]
     pub fn fork(&mut self) -> Self {
@@ -162,6 +175,7 @@ impl ScanCursor {
             range: self.range,
             start: self.start,
             last: self.last.clone(),
+            has_stepped: self.has_stepped,
             done: self.done,
             ..Self::new(self.view.clone(), self.spec.clone(), self.tier)
         }
@@ -332,6 +346,7 @@ impl ScanCursor {
         entries_max: usize,
         steps: &mut usize,
     ) -> Result<bool> {
+        self.has_stepped = true;
         self.leave_lent()?;
         while !self.done {
             if out.len() >= entries_max || out.bytes() >= bytes_max || *steps == 0 {
@@ -351,6 +366,7 @@ impl ScanCursor {
     }
 
     fn advance_some(&mut self) -> Result<Advanced> {
+        self.has_stepped = true;
         self.leave_lent()?;
         let mut steps = STEPS_MAX;
         while !self.done {
