@@ -289,6 +289,7 @@ impl Db {
             key_bytes_max: KEY_BYTES_MAX as u64,
             value_bytes_max: self.value_bytes_max as u64,
             batch_bytes_max: self.engine().batch_bytes_max() as u64,
+            batch_memory_bytes_max: self.engine().config().write_buffer_bytes as u64,
         }
     }
 
@@ -398,7 +399,9 @@ impl Db {
 
     /// Stops writes, flushes, marks the database as cleanly closed, and ends the engine's threads.
     /// Handles, clones and snapshots stay valid: writes through them fail as `Closed`, reads go on.
-    /// A second call waits for the first.
+    /// Once somebody else opens the directory, only snapshots and scans from before the close can be
+    /// relied on: their files stay, and others may be merged away. A second call waits for the
+    /// first.
     ///
     /// # Errors
     /// The first failure on the way. Everything acknowledged is in the log all the same.
@@ -433,6 +436,10 @@ pub struct Limits {
     /// The largest batch, in [encoded](crate::WriteBatch::encoded_len) bytes:
     /// [`Options::batch_bytes_max`].
     pub batch_bytes_max: u64,
+    /// The most that a batch may take of the write buffer, in
+    /// [bytes](crate::WriteBatch::memory_bytes): all of it, if the batch deletes no range. Of
+    /// entries with fewer than 72 bytes, fewer fit into a batch than `batch_bytes_max` says.
+    pub batch_memory_bytes_max: u64,
 }
 
 impl fmt::Debug for Db {

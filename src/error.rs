@@ -102,6 +102,7 @@ impl Error {
     /// Whether the write is in the database. `NotApplied` for everything that failed before it was
     /// submitted, and for all reads. `Applied` when the disk had no room for the log's bytes: they
     /// are written once there is room. `Unknown` only when the log could not be written or synced.
+    /// Changes of whole spans, ranges and keyspaces are writes in this sense.
     ///
     /// # Examples
     /// ```
@@ -118,7 +119,8 @@ impl Error {
 
     /// The batch that [`write`](crate::Db::write) or [`submit`](crate::Db::submit) refused, to be
     /// changed or written again. It was not copied, and nothing of it is in the database.
-    /// Operations that named no keyspace name that of the handle which refused it.
+    /// Write it again through the same handle: an operation that named no keyspace may name the
+    /// handle's by now.
     ///
     /// `None` if the write got its place in the order of writes and failed afterwards; if the batch
     /// deletes ranges and was not refused as `Invalid`; if it was not a batch; and once the batch

@@ -250,7 +250,7 @@ impl Db {
     ///
     /// # Errors
     /// `Invalid` for the default keyspace, which [`excise`](Self::excise) empties; otherwise as
-    /// [`keyspace`](Self::keyspace). It has not happened then, with one exception: if there is no
+    /// [`keyspace`](Self::keyspace). [`Error::outcome`] says whether it has happened: if there is no
     /// space to sync the log, it is in force, and becomes durable once there is space.
     ///
     /// # Cancellation

@@ -112,11 +112,6 @@ impl EngineConfig {
     }
 }
 
-/// Bytes that one entry costs in a memtable besides its encoded operation: 11 to 17 around key and
-/// value, plus its share of the index (12 to 43, measured at 500 k entries; ADR 0006), or a note
-/// and a link (48) while a snapshot holds an overwritten version.
-pub const ENTRY_OVERHEAD_BYTES: usize = 72;
-
 /// A batch above this size, or with more than `EXECUTOR_OPERATIONS_MAX` operations, is checksummed
 /// and applied by an engine thread. So a turn on an executor thread stays bounded.
 pub const EXECUTOR_BATCH_BYTES_MAX: usize = 1 << 20;

@@ -56,9 +56,9 @@ impl Db {
     /// # Errors
     /// `Invalid` for tables whose key ranges overlap, and for a value longer than
     /// [`value_bytes_max`](crate::Options::value_bytes_max). `Corrupt` for a file that is damaged
-    /// or not such a table. `Io`, `NoSpace`, `Closed`, or why the engine has stopped. Nothing has
-    /// happened then, with one exception: if there is no space to sync the log, the change is in
-    /// force, and becomes durable once there is space.
+    /// or not such a table. `Io`, `NoSpace`, `Closed`, or why the engine has stopped.
+    /// [`Error::outcome`](crate::Error::outcome) says whether anything has happened. If there is no
+    /// space to sync the log, the change is in force, and becomes durable once there is space.
     ///
     /// # Cancellation
     /// If it is dropped before the tables are written, nothing happens, and the writing ends soon.
@@ -153,7 +153,8 @@ impl Db {
     /// Waits for two syncs of the disk.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`, `Closed`, or why the engine has stopped.
+    /// `Io`, `NoSpace`, `Closed`, or why the engine has stopped;
+    /// [`Error::outcome`](crate::Error::outcome) says whether the keys are gone.
     ///
     /// # Cancellation
     /// As [`ingest`](Self::ingest).
@@ -191,7 +192,8 @@ impl Db {
     /// has one place in the order of writes.
     ///
     /// # Errors
-    /// As [`excise`](Self::excise) and [`write`](Self::write).
+    /// As [`excise`](Self::excise) and [`write`](Self::write). `Corrupt` or `Io` if the first keys
+    /// of `range` cannot be read; `excise` does not read.
     ///
     /// # Cancellation
     /// As [`excise`](Self::excise).
@@ -253,9 +255,10 @@ impl Db {
                 batch.delete(key);
             }
         }
+        let is_small = batch.encoded_len() <= self.engine().batch_bytes_max();
         match batch.len() as u64 {
             0 => Ok(()),
-            1..=HANDFUL => self.write(batch).await.map(drop),
+            1..=HANDFUL if is_small => self.write(batch).await.map(drop),
             _ => self.excise_span(span).await,
         }
     }
@@ -275,8 +278,7 @@ impl Db {
     ///
     /// # Errors
     /// As [`ingest_and_excise`](Self::ingest_and_excise); the errors of reading the source;
-    /// `Invalid` if the source has nothing there and `on_empty` is `Refuse`. Nothing has happened
-    /// then.
+    /// `Invalid` if the source has nothing there and `on_empty` is `Refuse`.
     ///
     /// # Cancellation
     /// As [`ingest`](Self::ingest).

@@ -2,7 +2,7 @@
 
 use super::{MIB, Options};
 use sluicedb_actors::admission::RangeBudget;
-use sluicedb_storage::limits::VALUE_BYTES_MAX;
+use sluicedb_storage::limits::{BATCH_BYTES_CAP, VALUE_BYTES_MAX};
 use sluicedb_storage::vfs::disk::descriptors_max;
 use std::num::NonZeroUsize;
 
@@ -124,7 +124,8 @@ impl Options {
     /// assert_eq!(options.effective_batch_bytes_max(), 16 << 20);
     /// ```
     pub fn effective_batch_bytes_max(&self) -> u64 {
-        self.batch_bytes_max.unwrap_or(self.effective_write_buffer_bytes() / 2)
+        let half = self.effective_write_buffer_bytes() / 2;
+        self.batch_bytes_max.unwrap_or(half.min(BATCH_BYTES_CAP as u64))
     }
 
     /// The most space on the disk that is set aside, derived from the write buffer.

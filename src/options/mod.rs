@@ -88,7 +88,9 @@ pub struct Options {
     /// Longest value, in bytes. Default 64 MiB, or a quarter of the write buffer if that is less;
     /// at most 1 GiB and at most a quarter of the write buffer.
     pub value_bytes_max: Option<u64>,
-    /// Largest encoded batch, in bytes. Default: half of the write buffer; at most that.
+    /// Largest encoded batch, in bytes. Default: half of the write buffer, or 2 GiB less a byte if
+    /// that is less; at most that. A batch of many small entries takes more memory than its encoded
+    /// bytes; see [`Limits::batch_memory_bytes_max`](crate::Limits::batch_memory_bytes_max).
     pub batch_bytes_max: Option<u64>,
     /// The largest size of a log segment, in bytes; whole pages of 4 KiB. Default 64 MiB, at least
     /// 64 KiB.

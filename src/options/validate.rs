@@ -4,9 +4,10 @@ use super::derived::{RANGES_MAX_CAP, WRITE_BUFFER_BYTES_CAP};
 use super::engine::table_compression;
 use super::{MIB, Options};
 use crate::error::{Error, Result};
-use sluicedb_actors::config::ENTRY_OVERHEAD_BYTES;
 use sluicedb_actors::runtime::cores::first_unusable;
-use sluicedb_storage::limits::{INITIAL_RANGES_MAX, KEY_BYTES_MAX, VALUE_BYTES_CAP};
+use sluicedb_storage::limits::{
+    BATCH_BYTES_CAP, ENTRY_OVERHEAD_BYTES, INITIAL_RANGES_MAX, KEY_BYTES_MAX, VALUE_BYTES_CAP,
+};
 use sluicedb_storage::version::KeyspaceOptions;
 
 impl Options {
@@ -37,7 +38,8 @@ impl Options {
         let value_cap = (VALUE_BYTES_CAP as u64).min(write_buffer / 4);
         check("value_bytes_max", self.effective_value_bytes_max(), 1, value_cap)?;
         let batch_floor = (KEY_BYTES_MAX + ENTRY_OVERHEAD_BYTES) as u64;
-        check("batch_bytes_max", self.effective_batch_bytes_max(), batch_floor, write_buffer / 2)?;
+        let batch_cap = (BATCH_BYTES_CAP as u64).min(write_buffer / 2);
+        check("batch_bytes_max", self.effective_batch_bytes_max(), batch_floor, batch_cap)?;
         check("open_tables_max", self.effective_open_tables_max() as u64, 8, 1_000_000)?;
         check("log_segment_bytes", self.log_segment_bytes, 64 << 10, 4 << 30)?;
         let retained = self.effective_log_retained_bytes_max();

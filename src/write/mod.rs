@@ -361,13 +361,24 @@ impl Db {
                 "the batch has {bytes} bytes; the limit is {limit} (option batch_bytes_max)"
             ));
         }
+        // A batch that deletes ranges goes into tables, and not through memory.
+        let room = self.engine().config().write_buffer_bytes as u64;
+        if batch.memory_bytes() > room && batch.deleted_ranges().is_empty() {
+            return Err(format!(
+                "the {} operations of the batch take {} bytes of memory; the write buffer has \
+                 {room}; write them in several batches",
+                batch.len(),
+                batch.memory_bytes()
+            ));
+        }
         Ok(())
     }
 
     /// Writes a batch that deletes ranges, in one change. Returns the change's number.
     async fn write_as_change(&self, batch: WriteBatch, options: WriteOptions) -> Result<Seqno> {
-        if options.limit == WaitLimit::Never {
-            let what = "a batch that deletes ranges waits for the disk; write it without `no_wait`";
+        if options.limit != WaitLimit::Forever {
+            let what = "a batch that deletes ranges waits for the disk; write it without `no_wait` \
+                        and without a deadline";
             return Err(Error::invalid(what).with_batch(batch));
         }
         let batch = self.checked(batch).await?;

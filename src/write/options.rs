@@ -66,7 +66,8 @@ impl WriteOptions {
     ///
     /// The deadline bounds only the wait for room. Once there is room a write is never given up,
     /// however long the disk takes to sync it or to read a page of the log. A deadline in the past
-    /// means the same as [`no_wait`](Self::no_wait).
+    /// means the same as [`no_wait`](Self::no_wait). A batch that deletes ranges takes no deadline:
+    /// it waits for the disk, and is refused as `Invalid`.
     ///
     /// # Examples
     /// ```

@@ -22,6 +22,7 @@ pub use read::{Operation, Operations};
 use crate::key::{Kind, Span};
 use crate::key_range::KeyRange;
 use crate::keyspace::{KeyspaceId, KeyspaceSpan};
+use crate::limits::ENTRY_OVERHEAD_BYTES;
 use std::collections::BTreeMap;
 
 /// A keyspace of an open database, as batches refer to it. It is made from a handle.
@@ -316,6 +317,12 @@ impl WriteBatch {
         self.encoded.len()
     }
 
+    /// The bytes of the write buffer that the batch takes until it is flushed: its encoded bytes,
+    /// and 72 for each operation. `Limits::batch_memory_bytes_max` says how many a database accepts.
+    pub fn memory_bytes(&self) -> u64 {
+        self.encoded.len() as u64 + self.count as u64 * ENTRY_OVERHEAD_BYTES as u64
+    }
+
     /// The encoded operations.
     #[doc(hidden)]
     pub fn encoded(&self) -> &[u8] {
@@ -349,6 +356,7 @@ impl WriteBatch {
         if self.shortest_key == Some(0) {
             return Err("the key is empty; keys are 1..=65535 bytes".to_owned());
         }
+        Span::check_size(self.deleted.iter().map(|(_, _, span)| span))?;
         check_lengths(self.longest_key, self.longest_value, value_bytes_max)
     }
 }

@@ -1,6 +1,6 @@
 //! Keys, sequence numbers and spans, which all formats share.
 
-use crate::limits::{KEY_BYTES_MAX, SEQNO_MAX};
+use crate::limits::{KEY_BYTES_MAX, SEQNO_MAX, SPANS_BYTES_MAX, SPANS_MAX};
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Bound;
@@ -130,6 +130,24 @@ impl Span {
     /// All bounds of `spans`, in their order.
     pub fn ends<'a>(spans: impl IntoIterator<Item = &'a Self>) -> impl Iterator<Item = &'a Bytes> {
         spans.into_iter().flat_map(|span| [Some(&span.lo), span.hi.as_ref()]).flatten()
+    }
+
+    /// Checks that one change may cut out so many spans of this size.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the caller.
+    pub fn check_size<'a>(
+        spans: impl ExactSizeIterator<Item = &'a Self> + Clone,
+    ) -> Result<(), String> {
+        let bytes: usize = Self::ends(spans.clone()).map(|bound| bound.len()).sum();
+        if spans.len() <= SPANS_MAX && bytes <= SPANS_BYTES_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "{} spans with {bytes} bytes of bounds; one change takes at most {SPANS_MAX} with \
+             {SPANS_BYTES_MAX}, so use several",
+            spans.len()
+        ))
     }
 
     /// The keys that both contain.

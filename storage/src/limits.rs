@@ -8,6 +8,14 @@ pub const VALUE_BYTES_MAX: usize = 64 << 20;
 pub const VALUE_BYTES_CAP: usize = 1 << 30;
 /// Largest encoded batch that an option may allow.
 pub const BATCH_BYTES_CAP: usize = (2 << 30) - 1;
+/// The most spans that one change cuts out: the work for them is done while no write is stamped.
+pub const SPANS_MAX: usize = 4096;
+/// The most bytes that the bounds of these spans have together: a manifest has room for them.
+pub const SPANS_BYTES_MAX: usize = 16 << 20;
+/// Bytes that one entry costs in a memtable besides its encoded operation: 11 to 17 around key and
+/// value, plus its share of the index (12 to 43, measured at 500 k entries; ADR 0006), or a note
+/// and a link (48) while a snapshot holds an overwritten version.
+pub const ENTRY_OVERHEAD_BYTES: usize = 72;
 /// Largest sequence number: 56 bits, so that one fits into a word with its kind.
 pub const SEQNO_MAX: u64 = (1 << 56) - 1;
 /// Largest sequence number that is accepted when it is read.

@@ -1,6 +1,7 @@
 use crate::harness::{Home, Simulated, block_on, check};
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
+use crate::kit::settings;
 use crate::kit::settings::NO_WAIT;
 use sluicedb::{Db, Error, ErrorKind, Options, Outcome, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::Runtime;
@@ -368,4 +369,44 @@ fn x_16_the_empty_key_is_refused_by_whatever_writes_and_found_by_nothing() {
         assert_eq!(content(&db).await.unwrap().into_keys().collect::<Vec<_>>(), [b"b"]);
         db.close().await.unwrap();
     });
+}
+
+/// Goal: a batch that is within the limits that a database tells is accepted, and what is above
+/// them is refused with advice.
+///
+/// Planted: only the encoded bytes are compared with a limit.
+#[test]
+fn a_batch_of_many_small_operations_is_within_the_limits_or_refused() {
+    let options = Options { write_buffer_bytes: Some(1 << 20), ..settings::tiny() };
+    let home = Simulated::with(7, options);
+    let db = home.open();
+    let limits = db.limits();
+    let mut small = WriteBatch::new();
+    let mut n = 0_u32;
+    while small.memory_bytes() + 80 <= limits.batch_memory_bytes_max {
+        small.delete(&n.to_be_bytes()[1..]);
+        n += 1;
+    }
+    assert!(small.encoded_len() as u64 * 4 < limits.batch_bytes_max, "it is small");
+    home.run(db.write(small.clone())).unwrap();
+    small.delete([1; 8]).delete([2; 8]);
+    let mut error = home.run(db.write(small)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().ends_with("write them in several batches"), "{error}");
+    assert!(error.take_batch().is_some());
+}
+
+/// Planted: a deadline of a batch that deletes ranges is forgotten.
+#[test]
+fn a_batch_that_deletes_ranges_takes_no_deadline() {
+    let home = Simulated::new(8);
+    let db = home.open();
+    let deadline = home.simulator.handle().now() + std::time::Duration::from_secs(1);
+    for options in [NO_WAIT, WriteOptions::new().by(deadline)] {
+        let deletes = batch(|b| {
+            b.delete_range("a".."b");
+        });
+        let error = home.run(db.write_with(deletes, options)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
 }

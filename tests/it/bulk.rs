@@ -1,12 +1,13 @@
 //! Whole spans at once: tables from outside, spans that are excised, and spans that are replaced
 //! from another database.
 
-use crate::harness::{Home, block_on};
+use crate::harness::{Home, Simulated, block_on};
 use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use crate::kit::settings::NO_WAIT;
-use sluicedb::{Db, ErrorKind, IngestPlan, OnEmpty, Replacement, TableWriter, WriteBatch};
+use futures::TryStreamExt;
+use sluicedb::{Db, ErrorKind, IngestPlan, OnEmpty, Options, Replacement, TableWriter, WriteBatch};
 use std::path::PathBuf;
 
 fn home() -> Home {
@@ -348,5 +349,22 @@ fn delete_range_takes_a_handful_key_by_key_and_more_at_once() {
         db.delete_range("c".."d").await.unwrap();
         assert_eq!((count(&db, "a").await, changes()), (5, 1));
         db.close().await.unwrap();
+    });
+}
+
+/// Planted: a handful of keys goes into one batch, however long they are.
+#[test]
+fn delete_range_takes_long_keys_that_are_too_much_for_a_batch() {
+    let options = Options { batch_bytes_max: Some(100_000), ..settings::tiny() };
+    let home = Simulated::with(12, options);
+    let db = home.open();
+    home.run(async {
+        for first in [1, 2] {
+            db.put(vec![first; 60_000], "").await.unwrap();
+        }
+        db.put([3], "stays").await.unwrap();
+        db.delete_range(..[3]).await.unwrap();
+        let left: Vec<_> = db.scan(..).try_collect().await.unwrap();
+        assert_eq!(left.len(), 1);
     });
 }

@@ -5,10 +5,11 @@ use crate::harness::{Simulated, check};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use futures::StreamExt;
-use sluicedb::{Compression, Db, IngestPlan, OnEmpty, Options, WriteBatch};
+use sluicedb::{Compression, Db, IngestPlan, OnEmpty, Options, Outcome, WriteBatch};
 use sluicedb_storage::version::SliceMeta;
 use sluicedb_storage::vfs::{Fault, OperationKind, Vfs};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Range;
 
 fn key(n: usize) -> Vec<u8> {
@@ -433,4 +434,33 @@ fn x_18_an_empty_value_is_no_delete_in_any_place() {
     look(&db, 5, "merged");
     source.run(from.close()).unwrap();
     home.run(db.close()).unwrap();
+}
+
+/// Goal: the error of a change says whether the change is in force. It may be when its record could
+/// not be written or synced.
+///
+/// Planted: the outcome is lost between the log and the caller, and is always `NotApplied`.
+#[test]
+fn the_error_of_a_change_says_what_became_of_it() {
+    // The log's current segment has this ending.
+    let write = Fault::of(OperationKind::Write).named(".spare").error(ErrorKind::StorageFull);
+    let sync = Fault::of(OperationKind::Sync).named(".spare");
+    for (fault, outcome) in [(write, Outcome::Applied), (sync, Outcome::Unknown)] {
+        for in_batch in [false, true] {
+            let home = Simulated::new(31);
+            let (db, mut map) = (home.open(), Map::new());
+            home.run(fill(&db, &mut map, 0..30, 1, "l0"));
+            home.faults.arm(fault.clone().sticky());
+            let error = if in_batch {
+                let mut batch = WriteBatch::new();
+                batch.delete_range(key(10)..key(20)).put(key(15), "after");
+                home.run(db.write(batch)).unwrap_err()
+            } else {
+                home.run(db.excise(key(10)..key(20))).unwrap_err()
+            };
+            assert!(!home.faults.fired().is_empty(), "{outcome:?} {in_batch}");
+            assert_eq!(error.outcome(), outcome, "{in_batch}: {error:?}");
+            assert_eq!(home.run(db.get(key(12))).unwrap(), None, "it is in force");
+        }
+    }
 }

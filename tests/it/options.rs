@@ -28,6 +28,13 @@ fn bad() -> Vec<(Change, &'static str)> {
             |o| o.log_segment_bytes = (64 << 10) - 1,
             "log_segment_bytes is 65535; it must be 65536..=",
         ),
+        (
+            |o| {
+                o.memory_budget_bytes = 16 << 30;
+                o.batch_bytes_max = Some(3 << 30);
+            },
+            "batch_bytes_max is 3221225472; it must be 65607..=2147483647",
+        ),
         (|o| o.log_segment_bytes = (4 << 30) + 1, "log_segment_bytes is 4294967297; it must be"),
         (|o| o.commits_in_flight_max = 15, "commits_in_flight_max is 15; it must be 16..=65536"),
         (|o| o.commits_in_flight_max = 131_072, "commits_in_flight_max is 131072; it must be"),
@@ -277,4 +284,12 @@ fn the_threads_of_an_engine_stay_on_its_cores() {
     }
     drop(db);
     assert!(usable_cores().len() > 1, "the caller's thread goes where it went");
+}
+
+/// Planted: half of a large write buffer, which no record of the log can hold.
+#[test]
+fn the_default_limits_of_a_large_budget_are_valid() {
+    let options = Options { memory_budget_bytes: 64 << 30, ..Options::default() };
+    options.validate().unwrap();
+    assert_eq!(options.effective_batch_bytes_max(), (2 << 30) - 1);
 }

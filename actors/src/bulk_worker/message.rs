@@ -1,10 +1,10 @@
 //! The bulk worker's messages.
 
-use crate::failure::Failure;
+use crate::version_manager::message::Changed;
 use sluicedb_kernel::reply::Reply;
 use sluicedb_kernel::watch::Watch;
 use sluicedb_storage::batch::WriteBatch;
-use sluicedb_storage::key::{Seqno, Span};
+use sluicedb_storage::key::Span;
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::view::View;
 use std::path::PathBuf;
@@ -46,6 +46,6 @@ pub enum BulkMessage {
         shown: Watch<u64>,
         /// Told as for any change. Once the caller has dropped it the job is cancelled, unless the
         /// tables are written already.
-        reply: Reply<Result<Option<Seqno>, Failure>>,
+        reply: Reply<Changed>,
     },
 }

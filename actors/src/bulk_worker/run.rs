@@ -3,9 +3,9 @@
 use super::content::{copy_batch, copy_tables, copy_view};
 use super::message::{BulkMessage, Content};
 use super::{BulkCounts, BulkWorker};
-use crate::failure::Failure;
+use crate::failure::{Failure, WriteFailure};
 use crate::range_owner::Superversion;
-use crate::version_manager::message::{Change, Destination, VersionMessage, Written};
+use crate::version_manager::message::{Change, Changed, Destination, VersionMessage, Written};
 use crate::version_manager::outputs::Outputs;
 use bytes::Bytes;
 use sluicedb_kernel::reply::Reply;
@@ -46,14 +46,14 @@ impl BulkWorker {
             drop(content);
             match written {
                 Ok(written) => self.send(Change::Replace { spans, written }, reply).await,
-                Err(failure) => reply.send(Err(failure)),
+                Err(failure) => reply.send(Err(WriteFailure::not_applied(failure))),
             }
         }
     }
 
     /// INVARIANT(no-block-on-executor): the tables never reach the caller, which may be dropped at
     /// any time. If nothing comes of the change, they are removed here or by the version manager.
-    async fn send(&self, change: Change, reply: Reply<Result<Option<Seqno>, Failure>>) {
+    async fn send(&self, change: Change, reply: Reply<Changed>) {
         // If the mailbox is closed, the dropped reply says why the engine has stopped.
         if let Ok(permit) = self.versions.reserve(1).await {
             let _ = permit.send(VersionMessage::Change { change, reply });

@@ -20,13 +20,13 @@ use crate::compaction_planner::message::{Assignment, PlannerMessage, Progress, P
 use crate::compaction_worker::Pace;
 use crate::config::EngineConfig;
 use crate::failure::damage::Damage;
-use crate::failure::{Failure, Failures};
+use crate::failure::{Failure, Failures, WriteFailure};
 use crate::log_writer::{Log, SyncRequest};
 use crate::range_owner::{Memory, Superversion, Topology};
 use crate::runtime::pool::Pool;
 use crate::runtime::{Environment, Runtime, Turns};
 use crate::version_manager::Files;
-use crate::version_manager::message::{Change, VersionMessage};
+use crate::version_manager::message::{Change, Changed, VersionMessage};
 use crate::write::WritePath;
 use close::{Closer, DirectoryLock};
 pub use counters::Counters;
@@ -39,7 +39,7 @@ use sluicedb_storage::Error;
 use sluicedb_storage::Result as StorageResult;
 use sluicedb_storage::checkpoint::{Counts as CheckpointCounts, Mode};
 use sluicedb_storage::compact::ManualCompaction;
-use sluicedb_storage::key::Seqno;
+use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan, no_keyspace};
 use sluicedb_storage::points::{Holder, ReadPoint};
 use sluicedb_storage::recover::RecoveryReport;
@@ -102,7 +102,7 @@ impl Parts {
             Either::Right(_) => return Err(self.failures.why_stopped()),
         };
         // A segment leaves the log only once it is synced. A later record may confirm it only then.
-        self.wal.sync_upto(stamped).await?;
+        self.wal.sync_upto(stamped).await.map_err(|failed| failed.failure)?;
         self.wal.collect().await
     }
 }
@@ -374,7 +374,7 @@ impl Engine {
         &self,
         mut spans: Vec<KeyspaceSpan>,
         content: Content,
-    ) -> Result<(Seqno, u64), Failure> {
+    ) -> Result<(Seqno, u64), WriteFailure> {
         for KeyspaceSpan { span, .. } in &mut spans {
             *span = span.on_disk();
         }
@@ -385,12 +385,13 @@ impl Engine {
             a.keyspace == b.keyspace && a.span.hi.as_ref().is_none_or(|hi| *hi > b.span.lo)
         };
         if spans.windows(2).any(meets) {
-            return Err(Failure::storage(Error::invalid(
-                "two of the spans overlap; give each key once",
-            )));
+            let what = Error::invalid("two of the spans overlap; give each key once");
+            return Err(WriteFailure::not_applied(Failure::storage(what)));
         }
+        Span::check_size(spans.iter().map(|one| &one.span))
+            .map_err(|what| WriteFailure::not_applied(Failure::storage(Error::invalid(what))))?;
         let Parts { failures, bulk, .. } = &self.parts;
-        failures.check()?;
+        failures.check().map_err(WriteFailure::not_applied)?;
         let shown = Watch::new(0);
         let seqno = failures.ask(bulk, |reply| {
             let shown = shown.clone();
@@ -412,7 +413,7 @@ impl Engine {
         &self,
         name: &str,
         options: Option<Arc<KeyspaceOptions>>,
-    ) -> Result<KeyspaceId, Failure> {
+    ) -> Result<KeyspaceId, WriteFailure> {
         loop {
             let superversion = self.superversion();
             let (keyspaces, born) = (Arc::clone(&superversion.keyspaces), superversion.born);
@@ -434,13 +435,14 @@ impl Engine {
     ///
     /// # Errors
     /// Why it could not be prepared or stamped: then it has not happened. Why the log could not be
-    /// synced: then the engine has failed, and the next open tells whether it has happened.
+    /// synced: without space it is in force, and durable once there is space; otherwise the engine
+    /// has failed, and the next open tells whether it has happened. The outcome says which.
     ///
     /// # Cancellation
     /// If it is dropped, the change happens all the same.
-    pub async fn change(&self, change: Change) -> Result<Option<Seqno>, Failure> {
+    pub async fn change(&self, change: Change) -> Changed {
         let Parts { failures, versions, .. } = &self.parts;
-        failures.check()?;
+        failures.check().map_err(WriteFailure::not_applied)?;
         failures.ask(versions, |reply| VersionMessage::Change { change, reply }).await
     }
 }

@@ -207,3 +207,10 @@ impl WriteFailure {
         Self { failure, outcome: Outcome::Unknown }
     }
 }
+
+/// The actor that was asked is gone, and nobody knows how far it came.
+impl From<Failure> for WriteFailure {
+    fn from(failure: Failure) -> Self {
+        Self::unknown(failure)
+    }
+}

@@ -20,7 +20,7 @@ mod sync_request;
 pub use after::AfterTurn;
 
 use crate::counter::Counter;
-use crate::failure::Failure;
+use crate::failure::{Failure, WriteFailure};
 use crate::group_commit::LogSeat;
 use crate::group_commit::durable::Durable;
 use crate::range_owner::Topology;
@@ -178,20 +178,20 @@ impl Log {
         // Checked even if nothing is left to sync, so that the caller learns that the engine has
         // stopped.
         self.topology.failures.check()?;
-        self.sync_upto(self.topology.visible()).await
+        self.sync_upto(self.topology.visible()).await.map_err(|failed| failed.failure)
     }
 
     /// When this returns, everything up to `upto` is visible and synced. `upto` must have been
     /// stamped.
     ///
     /// # Errors
-    /// As `sync`.
-    pub async fn sync_upto(&self, upto: Seqno) -> Result<(), Failure> {
+    /// As `sync`. The outcome says what became of what `upto` stands for.
+    pub async fn sync_upto(&self, upto: Seqno) -> Result<(), WriteFailure> {
         if self.durable.synced() >= upto {
             return Ok(());
         }
-        self.topology.failures.check()?;
-        self.sync_request().upto(upto).await.map_err(|failed| failed.failure)
+        self.topology.failures.check().map_err(WriteFailure::unknown)?;
+        self.sync_request().upto(upto).await
     }
 
     /// A request to sync the log later. It keeps neither the log nor the engine alive.

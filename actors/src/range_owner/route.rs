@@ -4,11 +4,11 @@
 //! own operations, however many ranges share the batch. Does not: know who owns a range, or whether
 //! there is room.
 
-use crate::config::ENTRY_OVERHEAD_BYTES;
 use crate::failure::Failure;
 use sluicedb_storage::batch::{PointOperation, PointOperations};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::no_keyspace;
+use sluicedb_storage::limits::ENTRY_OVERHEAD_BYTES;
 use sluicedb_storage::view::Superversion;
 
 /// Consecutive operations of a batch that belong to one range.

@@ -3,9 +3,9 @@
 use super::route::Lot;
 use super::sizes::OverlaySizes;
 use crate::admission::RangeBudget;
-use crate::config::ENTRY_OVERHEAD_BYTES;
 use sluicedb_storage::batch::PointOperation;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::limits::ENTRY_OVERHEAD_BYTES;
 use sluicedb_storage::memtable::{ChunkPool, MemtableWriter, ReclaimStep};
 use std::collections::VecDeque;
 use std::sync::Arc;

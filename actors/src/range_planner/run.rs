@@ -117,7 +117,8 @@ impl RangePlanner {
             Order::Merge { .. } => Change::Merge { keyspace, at: at.clone() },
         };
         let message = |reply| VersionMessage::Change { change, reply };
-        if self.failures.ask(&self.versions, message).await?.is_none() {
+        let changed = self.failures.ask(&self.versions, message).await;
+        if changed.map_err(|failed| failed.failure)?.is_none() {
             return Ok(false);
         }
         let counts = &self.counts;

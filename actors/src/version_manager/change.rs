@@ -12,8 +12,8 @@
 //!    says that the change has happened. The log segment with the record is kept until then.
 //!
 //! The effect of a change depends on the current superversion. It is prepared for one superversion
-//! and has its turn in the same one (INVARIANT(prepared-for-what-is)). A change that must wait
-//! waits unprepared.
+//! and has its turn in the same one (INVARIANT(prepared-for-what-is)). A change that waits for a
+//! flush is not prepared, and one that waits for room in the log is if need be prepared again.
 //!
 //! After a crash a prepared change has happened if its record is in the log, at that place in the
 //! order. Otherwise it never happens (INVARIANT(prepared-needs-its-record)).
@@ -25,9 +25,9 @@
 //! Long because the three steps of a change are one protocol, read from top to bottom.
 
 use super::VersionManager;
-use super::message::{Change, Destination, InstallFailure};
+use super::message::{Change, Changed, Destination, InstallFailure};
 use super::obsolete::ObsoleteTables;
-use crate::failure::{Failure, Party};
+use crate::failure::{Failure, Party, WriteFailure};
 use crate::log_writer::NoRoom;
 use crate::log_writer::message::Durability;
 use crate::range_owner::{RangeEntry, Superversion};
@@ -49,8 +49,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) change: Change,
-    pub(super) reply: Reply<Result<Option<Seqno>, Failure>>,
-    /// Set if it is in the manifest and not in the log, because the log had no room.
+    pub(super) reply: Reply<Changed>,
+    /// Set if it is in the manifest and not in the log, because the log had no room. Whoever drops
+    /// it must have it recorded as abandoned.
     prepared: Option<Prepared>,
 }
 
@@ -65,7 +66,7 @@ struct Prepared {
 
 impl Wanted {
     /// A change for which nothing has been done yet.
-    pub(super) fn new(change: Change, reply: Reply<Result<Option<Seqno>, Failure>>) -> Self {
+    pub(super) fn new(change: Change, reply: Reply<Changed>) -> Self {
         Self { change, reply, prepared: None }
     }
 }
@@ -134,7 +135,8 @@ impl VersionManager {
                 Some((range, Some(failure))) => {
                     tracing::debug!(%range, %failure, "a change waits for no flush that fails");
                     let wanted = self.changes.remove(at).expect("just looked at");
-                    wanted.reply.send(Err(failure));
+                    self.outcomes.abandoned.extend(wanted.prepared.map(|prepared| prepared.id));
+                    wanted.reply.send(Err(WriteFailure::not_applied(failure)));
                     continue;
                 }
                 None => false,
@@ -187,12 +189,12 @@ impl VersionManager {
                 return None;
             }
             Err(failure) => {
-                reply.send(Err(failure));
+                reply.send(Err(WriteFailure::not_applied(failure)));
                 return None;
             }
         };
         let Ok(slot) = self.topology.commits.reserve().await else {
-            reply.send(Err(self.failures.why_stopped()));
+            reply.send(Err(WriteFailure::not_applied(self.failures.why_stopped())));
             return None;
         };
         match self.turn(&prepared, &mut change, slot) {
@@ -204,7 +206,11 @@ impl VersionManager {
             Err(NoRoom::Later) => Some(Wanted { change, reply, prepared: Some(prepared) }),
             Err(NoRoom::Refused(failure)) => {
                 self.outcomes.abandoned.push(prepared.id);
-                reply.send(Err(failure));
+                // If the engine failed within the turn, the record may have been written.
+                let stopped = self.failures.is_stopped();
+                let failed =
+                    if stopped { WriteFailure::unknown } else { WriteFailure::not_applied };
+                reply.send(Err(failed(failure)));
                 None
             }
         }
@@ -348,7 +354,7 @@ impl VersionManager {
     /// # Errors
     /// Why the log cannot be synced now. The changes are in force. They are settled once it can be
     /// synced.
-    pub(super) async fn settle(&mut self) -> Result<(), Failure> {
+    pub(super) async fn settle(&mut self) -> Result<(), WriteFailure> {
         while let Some(stamped) = self.stamped.front() {
             self.wal.sync_upto(stamped.seqno).await?;
             let stamped = self.stamped.pop_front().expect("just looked at");
@@ -366,7 +372,7 @@ impl VersionManager {
     /// Refuses the changes that wait, because they will not happen.
     pub(super) fn refuse_changes(&mut self, failure: &Failure) {
         for wanted in self.changes.drain(..) {
-            wanted.reply.send(Err(failure.clone()));
+            wanted.reply.send(Err(WriteFailure::not_applied(failure.clone())));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The version manager's messages.
 
 use super::outputs::Outputs;
-use crate::failure::{Failure, Scope};
+use crate::failure::{Failure, Scope, WriteFailure};
 use bytes::Bytes;
 use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::key::Seqno;
@@ -28,6 +28,9 @@ impl From<Failure> for InstallFailure {
         Self::Failed(failure)
     }
 }
+
+/// How a change ends: its number, `None` if there was nothing to do, or why not.
+pub type Changed = Result<Option<Seqno>, WriteFailure>;
 
 /// A change that is not a batch.
 #[derive(Debug)]
@@ -160,7 +163,7 @@ pub enum VersionMessage {
         change: Change,
         /// Told when the change is durable, with its number; with `None` if there was nothing to
         /// do.
-        reply: Reply<Result<Option<Seqno>, Failure>>,
+        reply: Reply<Changed>,
     },
     /// File numbers were given out that no edit will name. None of them may be given out again.
     KeepNumbers {

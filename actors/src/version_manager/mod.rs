@@ -4,8 +4,8 @@
 //! Receives:  Install (flush worker, compaction workers), Seal (range owners), Relieve (admission),
 //!            LogGrown (log keeper), KeepNumbers (checkpointer), Flush, FlushFailed, Change,
 //!            DeleteObsolete, Close.
-//! Sends:     nothing; wakes the flush worker, the compaction planner and the range planner, and
-//!            enters range owners' seats.
+//! Sends:     nothing; wakes the flush worker, the compaction planner, the range planner and the
+//!            log keeper, and enters range owners' seats.
 //! Publishes: `Superversion`, the log floor, the tables that are obsolete and held.
 //! Stops:     after Close, or when its mailbox is closed and empty.
 

@@ -16,7 +16,9 @@ impl VersionManager {
         while let Some(message) = self.next_message().await {
             match message {
                 VersionMessage::Install { edit, tables, work, reply } => {
-                    let settled = self.settle().await.map_err(InstallFailure::NotInstalled);
+                    let settled = self.settle().await;
+                    let settled =
+                        settled.map_err(|failed| InstallFailure::NotInstalled(failed.failure));
                     reply.send(settled.and_then(|()| self.install(*edit, &tables, &work)));
                 }
                 VersionMessage::Seal { range, memtable } => {
@@ -42,7 +44,7 @@ impl VersionManager {
                 // The checks after every message do what these ask for.
                 VersionMessage::LogGrown | VersionMessage::DeleteObsolete => {}
                 VersionMessage::Close { reply } => {
-                    let settled = self.settle().await;
+                    let settled = self.settle().await.map_err(|failed| failed.failure);
                     let result = settled.and_then(|()| self.close());
                     self.delete_obsolete();
                     reply.send(result);

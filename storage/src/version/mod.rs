@@ -52,7 +52,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// The identity of a range. It is valid as long as the range keeps this span, and is never reused.
+/// The identity of a range. It is valid as long as the range keeps this span. It is not reused
+/// before the next open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RangeId(pub u32);
 

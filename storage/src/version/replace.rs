@@ -207,14 +207,26 @@ impl VersionEdit {
         let is_over = |(id, place, slice): &(RangeId, Place, SliceMeta)| {
             *id == range.id && *place == Place::L0 && slice.seqno == Some(SliceMeta::SEQNO_PENDING)
         };
-        !self.excised_from(range).is_empty() || self.added.iter().any(is_over)
+        self.cuts_into(range).next().is_some() || self.added.iter().any(is_over)
     }
 
     /// The spans that this prepared change cuts out of a range.
     pub fn excised_from(&self, range: &RangeVersion) -> Vec<Span> {
-        let theirs = self.excised.iter().filter(|cut| cut.keyspace == range.keyspace);
-        let cut = theirs.map(|cut| cut.span.intersection(&range.span));
-        cut.filter(|span| !span.is_empty()).collect()
+        self.cuts_into(range).collect()
+    }
+
+    /// As `excised_from`. The spans are in order, so most of them are not looked at.
+    fn cuts_into<'a>(&'a self, range: &'a RangeVersion) -> impl Iterator<Item = Span> + 'a {
+        let (keyspace, span) = (range.keyspace, &range.span);
+        let begin = self.excised.partition_point(|cut| {
+            let is_before = |hi: &Bytes| *hi <= span.lo;
+            (cut.keyspace < keyspace)
+                || cut.keyspace == keyspace && cut.span.hi.as_ref().is_some_and(is_before)
+        });
+        let theirs = self.excised[begin..].iter().take_while(move |cut| {
+            cut.keyspace == keyspace && span.hi.as_ref().is_none_or(|hi| cut.span.lo < *hi)
+        });
+        theirs.map(move |cut| cut.span.intersection(span)).filter(|span| !span.is_empty())
     }
 
     /// This prepared change with its sequence number filled in.
