@@ -127,43 +127,6 @@ fn a7_a_damaged_table_hurts_its_own_range_only_and_everything_ends() {
     }
 }
 
-/// Goal: a range that was split off from one with a damaged table shares memtables with it, and
-/// cannot be flushed either. Its writers are told so.
-///
-/// Planted: only the range whose own L0 is full is told.
-#[test]
-fn a7_what_was_split_off_a_damaged_range_is_told_as_well() {
-    for seed in 0..5 {
-        let (disk, dir) = (MemVfs::new(), fresh_dir());
-        let simulator = Simulator::new(seed);
-        simulator.limit_steps(2_000_000);
-        let builder = Db::builder(&dir).options(options()).vfs(shared(&disk));
-        let db = simulator.run(builder.runtime(simulator.handle()).open()).unwrap();
-        simulator.run(async {
-            for n in 0..3 {
-                db.put(key('f', n * 99), value(n)).await.unwrap();
-            }
-            db.flush().await.unwrap();
-        });
-        let damaged = tables(&disk, &dir).pop().expect("one table was flushed");
-        damage(&disk, &damaged);
-        let full = (0..3_000).any(|n| {
-            let range = if n % 2 == 0 { 'a' } else { 'f' };
-            simulator.run(db.put(key(range, n), value(n))).is_err()
-        });
-        assert!(full, "{seed}: its L0 is full and cannot be merged");
-        assert!(simulator.run(db.split_at("c")).unwrap());
-        let refused = (0..3_000).find_map(|n| simulator.run(db.put(key('a', n), value(n))).err());
-        let refused = refused.expect("memtables that both have cannot be flushed");
-        assert_eq!((refused.kind(), refused.path()), (ErrorKind::Corrupt, Some(&*damaged)));
-        let HealthState::Degraded(troubles) = db.health().state() else { panic!("{seed}") };
-        let flushes =
-            troubles.iter().filter(|one| one.party == Party::Flush && one.range.is_some());
-        assert_eq!(flushes.count(), 2, "{troubles:?}");
-        simulator.run(db.put(key('z', 0), value(0))).unwrap();
-    }
-}
-
 /// An operation that makes tables fails, for ever or for a while.
 #[test]
 fn a7_a_failing_flush_or_compaction_is_told_and_resumes() {
