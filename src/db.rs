@@ -399,8 +399,8 @@ impl Db {
 
     /// Stops writes, flushes, marks the database as cleanly closed, and ends the engine's threads.
     /// Handles, clones and snapshots stay valid: writes through them fail as `Closed`, reads go on.
-    /// Once somebody else opens the directory, only snapshots and scans from before the close can be
-    /// relied on: their files stay, and others may be merged away. A second call waits for the
+    /// Once somebody else opens the directory, only snapshots and scans from before the close can
+    /// be relied on: their files stay, and others may be merged away. A second call waits for the
     /// first.
     ///
     /// # Errors

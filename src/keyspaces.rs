@@ -250,8 +250,8 @@ impl Db {
     ///
     /// # Errors
     /// `Invalid` for the default keyspace, which [`excise`](Self::excise) empties; otherwise as
-    /// [`keyspace`](Self::keyspace). [`Error::outcome`] says whether it has happened: if there is no
-    /// space to sync the log, it is in force, and becomes durable once there is space.
+    /// [`keyspace`](Self::keyspace). [`Error::outcome`] says whether it has happened: if there is
+    /// no space to sync the log, it is in force, and becomes durable once there is space.
     ///
     /// # Cancellation
     /// The keyspace is dropped all the same.

@@ -318,7 +318,8 @@ impl WriteBatch {
     }
 
     /// The bytes of the write buffer that the batch takes until it is flushed: its encoded bytes,
-    /// and 72 for each operation. `Limits::batch_memory_bytes_max` says how many a database accepts.
+    /// and 72 for each operation. `Limits::batch_memory_bytes_max` says how many a database
+    /// accepts.
     pub fn memory_bytes(&self) -> u64 {
         self.encoded.len() as u64 + self.count as u64 * ENTRY_OVERHEAD_BYTES as u64
     }

@@ -18,8 +18,8 @@
 //! Deferred actions run after the seat is free, and wakers after those (see [`wake`](crate::wake)).
 //!
 //! A panic in a handler is caught. It fails the mailbox for good and drops the actor and what is
-//! queued, so replies say `Lost`. It never reaches the caller whose thread ran the turn. Does not: start the
-//! thread behind `kick`. The crate's front page has an example.
+//! queued, so replies say `Lost`. It never reaches the caller whose thread ran the turn. Does not:
+//! start the thread behind `kick`. The crate's front page has an example.
 
 use crate::mailbox::{Capacity, Permit, Queue};
 use crate::semaphore::{Amount, Refused};

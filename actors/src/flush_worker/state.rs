@@ -16,7 +16,8 @@ pub(super) struct Due<O> {
     pub(super) for_l0: Vec<ForL0>,
 }
 
-/// A range that waits for room in its own L0, or in that of a range with which it shares a memtable.
+/// A range that waits for room in its own L0, or in that of a range with which it shares a
+/// memtable.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ForL0 {
     pub(super) range: RangeId,
@@ -47,8 +48,9 @@ pub(super) struct Retries(BTreeMap<RangeId, (Backoff, Instant)>);
 
 impl Retries {
     /// Chooses the range whose oldest frozen memtable is the oldest of all. A range that waits for
-    /// room in L0, or for its retry, is passed over. It delays only those that share a memtable with
-    /// it. No range starves: what is frozen later has a higher number. Forgets ranges that are gone.
+    /// room in L0, or for its retry, is passed over. It delays only those that share a memtable
+    /// with it. No range starves: what is frozen later has a higher number. Forgets ranges that are
+    /// gone.
     /// INVARIANT(parent-drains-first): all ranges that share a memtable are flushed together.
     /// INVARIANT(ahead-waits): older memtables go first.
     pub(super) fn due<O: Clone>(

@@ -15,8 +15,8 @@ pub(super) struct Candidate {
     pub(super) oldest: Option<Seqno>,
     /// Has it sealed memtables?
     pub(super) has_sealed: bool,
-    /// Can the flush worker flush it now? Not with a full L0, and not after a failure, of this range
-    /// or of one that shares a memtable with it.
+    /// Can the flush worker flush it now? Not with a full L0, and not after a failure, of this
+    /// range or of one that shares a memtable with it.
     pub(super) can_flush: bool,
 }
 

@@ -162,7 +162,8 @@ impl VersionManager {
         }
     }
 
-    /// Can the flush worker flush this range now? Ranges that share a memtable are flushed together.
+    /// Can the flush worker flush this range now? Ranges that share a memtable are flushed
+    /// together.
     fn can_flush(&self, current: &Superversion, holders: &Holders, range: &RangeEntry) -> bool {
         let shared = range.sealed.iter().filter_map(|table| holders.get(&table.id())).flatten();
         let mut with = shared.map(|at| &current.ranges[*at]).chain([range]);
