@@ -136,17 +136,15 @@ impl Span {
     ///
     /// # Errors
     /// What is wrong, in words for the caller.
-    pub fn check_size<'a>(
-        spans: impl ExactSizeIterator<Item = &'a Self> + Clone,
-    ) -> Result<(), String> {
-        let bytes: usize = Self::ends(spans.clone()).map(|bound| bound.len()).sum();
-        if spans.len() <= SPANS_MAX && bytes <= SPANS_BYTES_MAX {
+    pub fn check_size<'a>(spans: impl ExactSizeIterator<Item = &'a Self>) -> Result<(), String> {
+        let count = spans.len();
+        let bytes: usize = Self::ends(spans).map(Bytes::len).sum();
+        if count <= SPANS_MAX && bytes <= SPANS_BYTES_MAX {
             return Ok(());
         }
         Err(format!(
-            "{} spans with {bytes} bytes of bounds; one change takes at most {SPANS_MAX} with \
-             {SPANS_BYTES_MAX}, so use several",
-            spans.len()
+            "{count} spans with {bytes} bytes of bounds; one change takes at most {SPANS_MAX} with \
+             {SPANS_BYTES_MAX}, so use several"
         ))
     }
 

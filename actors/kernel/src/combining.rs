@@ -342,10 +342,12 @@ impl<A: Handler> CombiningMailbox<A> {
     fn fall(&self) {
         self.queue.room.close();
         self.queue.discard();
-        let _ = contain(|| match self.seat.take() {
-            Some(actor) => drop(actor),
-            // An occupant that entered before the failure need not look. Your thread waits for it.
-            None => (self.hooks.kick)(),
+        let _ = contain(|| {
+            if !self.seat.clear() {
+                // An occupant that entered before the failure need not look. Your thread waits for
+                // it.
+                (self.hooks.kick)();
+            }
         });
     }
 }

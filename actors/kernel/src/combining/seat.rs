@@ -52,9 +52,11 @@ impl<S> Lock<S> {
         self.failed.store(true, Ordering::Release);
     }
 
-    /// The state of a failed seat, for dropping. `None` while an occupant is about to leave.
-    pub(super) fn take(&self) -> Option<Option<S>> {
-        Some(self.lock(false)?.take())
+    /// Drops the state of a failed seat. False while an occupant is about to leave.
+    pub(super) fn clear(&self) -> bool {
+        let state = self.lock(false).map(|mut state| state.take());
+        // Dropped with the seat free: the state may hold what leads to the seat.
+        state.is_some()
     }
 
     #[inline]
