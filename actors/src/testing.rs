@@ -2,7 +2,7 @@
 
 use crate::config::{EngineConfig, RangePolicy};
 use crate::engine::Engine;
-use crate::failure::Failure;
+use crate::failure::WriteFailure;
 use crate::runtime::{Runtime, Task};
 use crate::version_manager::message::Change;
 use bytes::Bytes;
@@ -66,7 +66,7 @@ pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
 
 /// Replaces every range and its owner: each is split right after its first key and merged again.
 /// Returns the number of the last change.
-pub(crate) async fn renew_ranges(engine: &Engine) -> Result<Seqno, Failure> {
+pub(crate) async fn renew_ranges(engine: &Engine) -> Result<Seqno, WriteFailure> {
     let mut last = None;
     for range in &engine.superversion().ranges {
         let at = Bytes::from([&range.span().lo[..], &[0]].concat());

@@ -3,7 +3,7 @@
 use super::message::{Change, VersionMessage};
 use crate::bulk_worker::message::{Content, ExternalFile};
 use crate::engine::Engine;
-use crate::failure::Failure;
+use crate::failure::{Failure, Outcome, WriteFailure};
 use crate::log_writer::message::Durability;
 use crate::runtime::ThreadRuntime;
 use crate::testing::{Stepped, config};
@@ -369,7 +369,8 @@ fn a_change_waits_for_no_flush_that_fails() {
     control.arm(Fault::of(OperationKind::Create).named(".tmp").sticky().errno(ENOSPC));
     let mut excise = Box::pin(engine.replace(vec![span([0, 0], [0, 9])], Content::Nothing));
     let Poll::Ready(Err(failure)) = follow(&runtime, &[], &mut excise) else { panic!("it waits") };
-    assert!(failure.is_no_space(), "{failure}");
+    assert!(failure.failure.is_no_space(), "{failure:?}");
+    assert_eq!(failure.outcome, Outcome::NotApplied);
     let at = Bytes::from_static(&[1, 1]);
     assert!(
         runtime
@@ -429,7 +430,10 @@ fn c4_a_change_that_would_need_an_id_beyond_the_last_is_refused() {
     {
         let before = engine.superversion();
         let refused = block_on(engine.change(change));
-        let Err(Failure::Storage(error)) = refused else { panic!("{refused:?}") };
+        let Err(WriteFailure { failure: Failure::Storage(error), outcome }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(outcome, Outcome::NotApplied);
         assert!(matches!(*error, Error::Invalid { .. }), "{error}");
         assert_eq!(engine.superversion().number, before.number, "nothing has happened");
     }
