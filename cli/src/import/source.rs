@@ -159,7 +159,7 @@ mod tests {
         let Err(Trouble::Fatal(failure)) = lines.next() else { panic!("it was read") };
         let message = failure.message.unwrap();
         assert!(
-            message.starts_with("endless, line 1: a record of more than 192.0 MiB"),
+            message.starts_with("endless, line 1: a record of more than 400.0 MiB"),
             "{message}"
         );
     }
