@@ -65,6 +65,8 @@ pub struct EngineConfig {
     pub allow_shared_directory: bool,
     /// Write buffered records through a memory map where the file system allows it.
     pub log_mapped: bool,
+    /// Who waits for a sync alone polls for at most this long. Zero: never.
+    pub sync_polling: Duration,
     /// Most commits between submission and visibility.
     pub commits_in_flight_max: usize,
     /// Longest value, in bytes.

@@ -19,7 +19,6 @@ use sluicedb_actors::write::{Submitted, WaitLimit, WritePath};
 use sluicedb_storage::batch::{OPERATION_OVERHEAD_MAX, check_entry, encode_operation};
 use sluicedb_storage::key::{Kind, Seqno};
 use sluicedb_storage::keyspace::KeyspaceId;
-use std::future::poll_fn;
 
 /// Entries up to this size are encoded on the stack.
 const STACK_ENTRY_BYTES: usize = 1024;
@@ -207,8 +206,8 @@ impl Db {
         if batch.deletes_ranges() {
             return Ok(self.write_as_change(batch, options).await?.0);
         }
-        let mut submitted = self.submit_batch(batch, options, false).await?;
-        Ok(poll_fn(|context| submitted.poll(context)).await?.0)
+        let submitted = self.submit_batch(batch, options, false).await?;
+        Ok(self.engine().write_path().acknowledged(submitted).await?.0)
     }
 
     /// Submits a batch. Returns once its place in the order of writes is fixed; the [`Ticket`]
@@ -424,8 +423,8 @@ impl Db {
     #[cold]
     async fn finish(&self, submitted: Submitted, options: WriteOptions) -> Result<u64> {
         let admitted = self.engine().write_path().admitted(submitted, options.limit).await;
-        let mut admitted = admitted.map_err(|rejected| rejected.failure)?;
-        Ok(poll_fn(|context| admitted.poll(context)).await?.0)
+        let admitted = admitted.map_err(|rejected| rejected.failure)?;
+        Ok(self.engine().write_path().acknowledged(admitted).await?.0)
     }
 }
 

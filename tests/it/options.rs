@@ -67,6 +67,7 @@ fn bad() -> Vec<(Change, &'static str)> {
         (|o| o.landing_runs_max = 65, "landing_runs_max is 65; it must be 0..=64"),
         (|o| o.drain_ratio = 0, "drain_ratio is 0; it must be 1..="),
         (|o| o.rest_after_ms = 604_800_001, "rest_after_ms is 604800001; it must be 0..=604800000"),
+        (|o| o.sync_polling_us = 1001, "sync_polling_us is 1001; it must be 0..=1000"),
         (|o| o.landing_batch = 0, "landing_batch is 0; it must be 1..=64"),
         (|o| o.keep_trigger = 0.5, "keep_trigger is 0.5; it must be at least 1.0"),
         (|o| o.keep_trigger = f64::NAN, "keep_trigger is NaN; it must be at least 1.0"),
@@ -169,6 +170,14 @@ fn every_field_at_its_ends_works() {
         |o| o.initial_split_keys = vec![b"k".to_vec(), vec![0xFF; 65_535]],
         |o| o.log_mapped = false,
         |o| o.durability = Durability::Synced,
+        |o| {
+            o.durability = Durability::Synced;
+            o.sync_polling_us = 1000;
+        },
+        |o| {
+            o.durability = Durability::Synced;
+            o.sync_polling_us = 0;
+        },
     ];
     for change in ends {
         let mut options = settings::tiny();

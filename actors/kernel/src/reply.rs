@@ -104,6 +104,10 @@ impl<T> Future for Answer<T> {
             match mem::replace(&mut *outcome, Outcome::Taken) {
                 Outcome::Sent(value) => return Poll::Ready(Ok(value)),
                 Outcome::Lost | Outcome::Taken => return Poll::Ready(Err(Lost)),
+                Outcome::Awaited(known) if known.will_wake(context.waker()) => {
+                    *outcome = Outcome::Awaited(known);
+                    return Poll::Pending;
+                }
                 former => match waker.take() {
                     None => *outcome = former,
                     Some(waker) => {

@@ -48,9 +48,11 @@ use sluicedb_storage::version::{KeyspaceOptions, TableCache};
 use sluicedb_storage::vfs::Vfs;
 use sluicedb_storage::view::{self, ReadAt, View, Want};
 use std::fmt;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Context;
 pub use topology::MailboxInfo;
 
 /// Why a database was not opened.
@@ -281,7 +283,11 @@ impl Engine {
     /// # Errors
     /// When the log cannot be synced, or the engine has stopped.
     pub async fn sync(&self) -> Result<(), Failure> {
-        self.parts.wal.sync().await
+        let wal = &self.parts.wal;
+        let mut synced = pin!(wal.sync());
+        let poll = |context: &mut Context<'_>| synced.as_mut().poll(context);
+        let now = || self.parts.environment.now();
+        wal.polling.along(&wal.durable, now, poll).await
     }
 
     /// A request to sync the log later. It does not keep the engine alive.

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, WriteFailure};
 use sluicedb_kernel::reply::Reply;
-use sluicedb_kernel::sync::atomic::{AtomicU64, Ordering};
+use sluicedb_kernel::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use sluicedb_kernel::sync::{Mutex, MutexGuard, lock};
 use sluicedb_storage::key::Seqno;
 use std::collections::VecDeque;
@@ -33,6 +33,8 @@ pub struct Durable {
     /// `fdatasync` returned without an error.
     synced: AtomicU64,
     waiting: Mutex<Waiting>,
+    /// How many wait; a hint.
+    awaited: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,7 @@ impl Durable {
             written: AtomicU64::new(recovered.0),
             synced: AtomicU64::new(recovered.0),
             waiting: Mutex::new(Waiting::default()),
+            awaited: AtomicUsize::new(0),
         }
     }
 
@@ -86,7 +89,18 @@ impl Durable {
         // order.
         let at = queue.partition_point(|(earlier, _)| *earlier <= seqno);
         queue.insert(at, (seqno, reply));
+        self.count(&waiting);
         Ok(())
+    }
+
+    fn count(&self, waiting: &Waiting) {
+        let count = waiting.written.len() + waiting.synced.len();
+        self.awaited.store(count, Ordering::Relaxed);
+    }
+
+    /// How many wait. A hint: it may be out of date.
+    pub fn awaited(&self) -> usize {
+        self.awaited.load(Ordering::Relaxed)
     }
 
     /// Does anybody wait for a sync, and does anybody wait for a write?
@@ -98,7 +112,10 @@ impl Durable {
     /// The file holds everything up to `upto`. Returns the replies that waited for that.
     pub fn raise_written(&self, upto: Seqno) -> DueReplies {
         self.written.fetch_max(upto.0, Ordering::Release);
-        take(&mut self.lock().written, upto)
+        let mut waiting = self.lock();
+        let passed = take(&mut waiting.written, upto);
+        self.count(&waiting);
+        passed
     }
 
     /// The disk holds everything up to `upto`. Returns the replies that waited for that.
@@ -107,6 +124,7 @@ impl Durable {
         let mut waiting = self.lock();
         let mut passed = take(&mut waiting.synced, upto);
         passed.append(&mut take(&mut waiting.written, upto));
+        self.count(&waiting);
         passed
     }
 
@@ -115,6 +133,7 @@ impl Durable {
         let mut waiting = self.lock();
         let mut all = DueReplies::from(std::mem::take(&mut waiting.written));
         all.extend(std::mem::take(&mut waiting.synced));
+        self.count(&waiting);
         all
     }
 
@@ -124,6 +143,7 @@ impl Durable {
         waiting.failure.get_or_insert_with(|| failure.clone());
         let mut lost = std::mem::take(&mut waiting.written);
         lost.append(&mut waiting.synced);
+        self.count(&waiting);
         drop(waiting);
         for (_, reply) in lost {
             reply.send(Err(WriteFailure::unknown(failure.clone())));

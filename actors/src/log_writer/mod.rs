@@ -23,6 +23,7 @@ use crate::counter::Counter;
 use crate::failure::{Failure, WriteFailure};
 use crate::group_commit::LogSeat;
 use crate::group_commit::durable::Durable;
+use crate::group_commit::polling::Polling;
 use crate::range_owner::Topology;
 use crate::runtime::{Environment, Turns};
 use futures::future::{Either, select};
@@ -82,6 +83,8 @@ pub struct Log {
     pub seat: CombiningMailbox<LogActor>,
     /// What is written and what is synced so far.
     pub durable: Arc<Durable>,
+    /// Whether those polls who wait for it.
+    pub polling: Polling,
     /// The signals for its threads.
     pub due: Arc<LogDue>,
     /// Its counters.
@@ -137,6 +140,7 @@ impl Log {
             Self {
                 seat: CombiningMailbox::new(actor, capacity, hooks),
                 durable,
+                polling: Polling::new(config.sync_polling),
                 due,
                 counts,
                 topology: Arc::clone(topology),

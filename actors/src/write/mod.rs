@@ -21,7 +21,7 @@ use self::inline::Seats;
 use crate::admission::Accounts;
 use crate::admission::gate::{Gate, Overloaded};
 use crate::failure::{Failure, Failures, Scope, WriteFailure};
-use crate::log_writer::message::Durability;
+use crate::log_writer::message::{Committed, Durability};
 use crate::log_writer::{Log, LogDue};
 use crate::range_owner::message::is_heavy;
 use crate::range_owner::route::{NoKeyspace, Reach, Route, charge};
@@ -37,6 +37,7 @@ use sluicedb_storage::batch::PointOperations;
 use sluicedb_storage::codec;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::task::Context;
 use std::time::Instant;
 
 /// How long to wait for room.
@@ -298,6 +299,15 @@ impl WritePath {
             };
             return self.try_send(&superversion, write(payload, route));
         }
+    }
+
+    /// Resolves to the acknowledgement of a write that was admitted.
+    ///
+    /// # Cancellation
+    /// The write completes.
+    pub async fn acknowledged(&self, mut submitted: Submitted) -> Committed {
+        let poll = |context: &mut Context<'_>| submitted.poll(context);
+        self.wal.polling.along(&self.wal.durable, || self.environment.now(), poll).await
     }
 
     /// Sends a batch that is too heavy for this thread. The engine thread that handles it computes

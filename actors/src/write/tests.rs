@@ -11,7 +11,7 @@ use crate::failure::{Failure, Outcome, Scope};
 use crate::log_writer::AfterTurn;
 use crate::range_owner::RangeOwner;
 use crate::runtime::{Runtime, Task, ThreadRuntime};
-use crate::testing::{config, renew_ranges};
+use crate::testing::{Stepped, config, renew_ranges};
 use crate::version_manager::message::Change;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
@@ -24,7 +24,8 @@ use sluicedb_storage::view::Value;
 use std::fmt;
 use std::future::Future;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -537,4 +538,54 @@ fn a_write_on_its_way_keeps_no_memtable_and_no_file() {
     for answered in [finished, unfinished] {
         assert!(matches!(answered, Submitted::Done(_)), "{answered:?}");
     }
+}
+
+/// Counts how often it is called.
+#[derive(Default)]
+struct Calls(AtomicUsize);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Goal: a synced write that waits alone gives its thread back at each poll, and asks for the next
+/// one. Two do not.
+///
+/// Planted: the acknowledgement is awaited without `Polling`; a buffered write that polls.
+#[test]
+fn one_synced_write_polls_for_its_sync_and_two_do_not() {
+    let mut config = config("/polls", 1);
+    config.sync_polling = Duration::from_micros(200);
+    let runtime = Stepped::new();
+    let opening = Engine::open(config, Arc::new(MemVfs::new()), Arc::new(runtime.clone()));
+    let engine = runtime.run("none", opening).expect("an empty directory opens");
+    runtime.run_all_but(&[]);
+    let calls = Arc::new(Calls::default());
+    let waker = Waker::from(Arc::clone(&calls));
+    let write = |durability| -> Pin<Box<dyn Future<Output = Committed> + '_>> {
+        let (payload, operations) = over(1);
+        let submitted = engine.write_path().submit_owned(payload, operations, durability);
+        Box::pin(engine.write_path().acknowledged(submitted.expect("there is room")))
+    };
+    // Polls once. Returns whether it was ready, and how often it woke its task.
+    let poll = |write: &mut Pin<Box<dyn Future<Output = Committed> + '_>>| {
+        let before = calls.0.load(Ordering::SeqCst);
+        let ready = write.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        (ready, calls.0.load(Ordering::SeqCst) - before)
+    };
+    let sync = || runtime.run_all_but(&[]);
+    let mut one = write(Durability::Synced);
+    for _ in 0..100 {
+        assert_eq!(poll(&mut one), (false, 1));
+        runtime.advance(Duration::from_micros(1));
+    }
+    sync();
+    assert_eq!(poll(&mut one), (true, 0));
+    let (mut one, mut other) = (write(Durability::Synced), write(Durability::Synced));
+    assert_eq!((poll(&mut one), poll(&mut other)), ((false, 0), (false, 0)));
+    sync();
+    assert_eq!((poll(&mut one), poll(&mut other)), ((true, 0), (true, 0)));
+    assert_eq!(poll(&mut write(Durability::Buffered)), (true, 0));
 }

@@ -1,0 +1,139 @@
+//! Who waits for the disk alone polls for the answer, for a short time.
+//!
+//! Where a sync takes as long as two changes of threads, a thread that goes to sleep for it makes
+//! the wait half as long again. So the only one who waits asks to be polled again at once. Its
+//! executor runs its other tasks and timers in between, and never sleeps: when the answer comes, it
+//! is there. The log's thread then gets the next record before it goes to sleep, either.
+//!
+//! Polling takes a core's time. Now and then the thread offers its core to others, because the
+//! log's thread may be one of them: a scheduler would let it wait for a tick. Polling is given up
+//! where the disk is slow, or where somebody else keeps the core: at the limit, and as soon as much
+//! time has passed between two polls. Then the next waits sleep, twice as many after each attempt
+//! in vain (binary exponential backoff). So a busy machine or a slow disk sees one attempt in a
+//! thousand waits.
+//!
+//! Guarantees: nobody polls while two wait, nor for longer than the limit. A wait that has polled
+//! in vain goes on as any other. Dropping it changes nothing. Does not: read a clock for a wait
+//! that is shared or sleeps.
+
+use super::durable::Durable;
+use sluicedb_kernel::sync::atomic::{AtomicU32, Ordering};
+use std::future::poll_fn;
+use std::hint;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A longer time between two polls means that somebody else had the core.
+const GAP_MAX: Duration = Duration::from_micros(200);
+/// How long the core is kept before it is offered to others.
+const GIVES_WAY_AFTER: Duration = Duration::from_micros(30);
+/// So many waits sleep after attempts in vain.
+const ASLEEP_MIN: u32 = 16;
+const ASLEEP_MAX: u32 = 1024;
+/// How often the processor pauses between two polls. That takes less time than a get. Without it
+/// there would be a thousand polls for each sync, and who traces a task would see all of them.
+const PAUSES: u32 = 8;
+
+/// Whether waits poll. Its users need no order among each other.
+#[derive(Debug)]
+pub struct Polling {
+    /// Zero: nobody polls.
+    limit: Duration,
+    /// So many waits sleep before the next attempt.
+    asleep: AtomicU32,
+    /// So many waits slept after the last attempt in vain; fewer after each success.
+    pause: AtomicU32,
+}
+
+/// How a wait goes on.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    Begins,
+    Polls { begun: Instant, last: Instant, gave_way: Instant },
+    Sleeps,
+}
+
+impl Polling {
+    /// Nobody polls for longer than `limit`.
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, asleep: AtomicU32::new(0), pause: AtomicU32::new(0) }
+    }
+
+    /// Resolves as `poll` does, which waits for `durable`.
+    ///
+    /// # Cancellation
+    /// As that of `poll`.
+    pub async fn along<T>(
+        &self,
+        durable: &Durable,
+        now: impl Fn() -> Instant,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> T {
+        let mut wait = Wait::Begins;
+        poll_fn(|context| {
+            let polled = poll(context);
+            if polled.is_pending() {
+                wait = self.go_on(wait, durable, &now);
+                if matches!(wait, Wait::Polls { .. }) {
+                    (0..PAUSES).for_each(|_| hint::spin_loop());
+                    context.waker().wake_by_ref();
+                }
+            } else if let Wait::Polls { last, .. } = wait {
+                if now().saturating_duration_since(last) > GAP_MAX {
+                    self.was_in_vain();
+                } else {
+                    self.pause.store(self.pause.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
+                }
+            }
+            polled
+        })
+        .await
+    }
+
+    /// How a wait goes on that is not answered yet.
+    fn go_on(&self, wait: Wait, durable: &Durable, now: impl Fn() -> Instant) -> Wait {
+        match wait {
+            Wait::Begins if !self.limit.is_zero() && durable.awaited() == 1 && self.is_awake() => {
+                let begun = now();
+                thread::yield_now();
+                Wait::Polls { begun, last: begun, gave_way: begun }
+            }
+            // It was alone before. Its attempt was not in vain.
+            Wait::Polls { .. } if durable.awaited() > 1 => Wait::Sleeps,
+            Wait::Polls { begun, last, gave_way } => {
+                let at = now();
+                let gap = at.saturating_duration_since(last);
+                let is_over = at.saturating_duration_since(begun) >= self.limit;
+                // The clock of a simulator stands still while somebody polls.
+                if is_over || gap > GAP_MAX || gap.is_zero() {
+                    self.was_in_vain();
+                    return Wait::Sleeps;
+                }
+                if at.saturating_duration_since(gave_way) < GIVES_WAY_AFTER {
+                    return Wait::Polls { begun, last: at, gave_way };
+                }
+                thread::yield_now();
+                Wait::Polls { begun, last: at, gave_way: at }
+            }
+            Wait::Begins | Wait::Sleeps => Wait::Sleeps,
+        }
+    }
+
+    /// May a wait that begins poll? Otherwise it is one of those that sleep.
+    fn is_awake(&self) -> bool {
+        let asleep = self.asleep.load(Ordering::Relaxed);
+        self.asleep.store(asleep.saturating_sub(1), Ordering::Relaxed);
+        asleep == 0
+    }
+
+    fn was_in_vain(&self) {
+        let pause = self.pause.load(Ordering::Relaxed).saturating_mul(2);
+        let pause = pause.clamp(ASLEEP_MIN, ASLEEP_MAX);
+        self.pause.store(pause, Ordering::Relaxed);
+        self.asleep.store(pause, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
