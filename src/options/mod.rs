@@ -127,9 +127,10 @@ pub struct Options {
     /// file. Without the map it is an error. Default true.
     pub log_mapped: bool,
     /// The longest time for which a writer polls for the sync of its write, in microseconds. It
-    /// does so only while nobody else waits for a sync. A poll gives the thread back to its
-    /// runtime, which runs its other tasks and timers and then polls again. Where the disk takes
-    /// longer, or somebody else wants the core, one wait in a thousand tries it.
+    /// does so only in a task of tokio, and while nobody else waits for a sync. A poll gives the
+    /// thread back to its runtime, which runs its other tasks and timers and then polls again.
+    /// Where the disk takes longer, or somebody else wants the core, one wait in a thousand tries
+    /// it.
     ///
     /// A single writer on a disk that syncs in a tenth of a millisecond gains half as many writes
     /// again, because no thread goes to sleep for so short a time. The price is that its thread is

@@ -60,7 +60,8 @@ pub fn trust(waker: &Waker) {
     }
 }
 
-fn is_trusted(waker: &Waker) -> bool {
+/// Is the waker of a kind that waits for nobody?
+pub fn is_trusted(waker: &Waker) -> bool {
     let kind = waker.vtable();
     TRUSTED.iter().map_while(OnceLock::get).any(|known| is_same(known, kind))
 }

@@ -12,15 +12,16 @@
 //! in vain (binary exponential backoff). So a busy machine or a slow disk sees one attempt in a
 //! thousand waits.
 //!
-//! Guarantees: nobody polls while two wait, nor for longer than the limit. A wait that has polled
-//! in vain goes on as any other. Dropping it changes nothing. Does not: read a clock for a wait
-//! that is shared or sleeps.
+//! Guarantees: nobody polls while two wait, nor for longer than the limit, nor with a waker that
+//! may do more than queue a task. A wait that has polled in vain goes on as any other. Dropping it
+//! changes nothing. Does not: read a clock for a wait that is shared or sleeps.
 
 use super::durable::Durable;
 use sluicedb_kernel::sync::atomic::{AtomicU32, Ordering};
+use sluicedb_kernel::wake::is_trusted;
 use std::future::poll_fn;
 use std::hint;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,7 +75,7 @@ impl Polling {
         poll_fn(|context| {
             let polled = poll(context);
             if polled.is_pending() {
-                wait = self.go_on(wait, durable, &now);
+                wait = self.go_on(wait, durable, context.waker(), &now);
                 if matches!(wait, Wait::Polls { .. }) {
                     (0..PAUSES).for_each(|_| hint::spin_loop());
                     context.waker().wake_by_ref();
@@ -92,9 +93,17 @@ impl Polling {
     }
 
     /// How a wait goes on that is not answered yet.
-    fn go_on(&self, wait: Wait, durable: &Durable, now: impl Fn() -> Instant) -> Wait {
+    fn go_on(
+        &self,
+        wait: Wait,
+        durable: &Durable,
+        waker: &Waker,
+        now: impl Fn() -> Instant,
+    ) -> Wait {
+        // A foreign waker may do anything, and would do it many times.
+        let may_poll = || durable.awaited() == 1 && is_trusted(waker) && self.is_awake();
         match wait {
-            Wait::Begins if !self.limit.is_zero() && durable.awaited() == 1 && self.is_awake() => {
+            Wait::Begins if !self.limit.is_zero() && may_poll() => {
                 let begun = now();
                 thread::yield_now();
                 Wait::Polls { begun, last: begun, gave_way: begun }

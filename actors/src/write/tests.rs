@@ -16,6 +16,7 @@ use crate::version_manager::message::Change;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
 use sluicedb_kernel::combining::TURN_MESSAGES_MAX;
+use sluicedb_kernel::wake::trust;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::KeyspaceId;
@@ -564,6 +565,7 @@ fn one_synced_write_polls_for_its_sync_and_two_do_not() {
     runtime.run_all_but(&[]);
     let calls = Arc::new(Calls::default());
     let waker = Waker::from(Arc::clone(&calls));
+    trust(&waker);
     let write = |durability| -> Pin<Box<dyn Future<Output = Committed> + '_>> {
         let (payload, operations) = over(1);
         let submitted = engine.write_path().submit_owned(payload, operations, durability);

@@ -5,6 +5,7 @@
 use super::*;
 use crate::group_commit::durable::{Committed, Durability};
 use sluicedb_kernel::reply::{Answer, reply};
+use sluicedb_kernel::wake::trust;
 use sluicedb_storage::key::Seqno;
 use std::cell::Cell;
 use std::future::Future;
@@ -38,6 +39,7 @@ struct Bench {
 
 impl Bench {
     fn new(limit: Duration) -> Self {
+        trust(&Waker::from(Arc::<Wakes>::default()));
         Self {
             polling: Polling::new(limit),
             durable: Durable::new(Seqno::ZERO),
@@ -203,6 +205,15 @@ fn nobody_polls_while_two_wait_and_nobody_looks_at_the_clock() {
     assert_eq!(bench.poll(second.as_mut()), (true, 0));
     assert_eq!(bench.looks.get(), looks);
     assert_eq!(bench.polled(1, STEP), 1, "the next one is alone again");
+}
+
+/// Planted: a waker that may wait for the database is called at each poll.
+#[test]
+fn nobody_polls_with_a_foreign_waker() {
+    let bench = Bench::new(LIMIT);
+    let mut wait = pin!(bench.wait());
+    assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!((bench.poll(wait.as_mut()), bench.looks.get()), ((false, 0), 0));
 }
 
 #[test]
