@@ -26,6 +26,9 @@ use std::sync::Arc;
 
 /// Finished blocks are written to the file when they have this many bytes.
 const CHUNK_BYTES: usize = 512 << 10;
+/// Only whole pages are written before the end: a page that goes to the disk in two parts is
+/// written there twice.
+const PAGE_BYTES: usize = 4096;
 
 /// Writes one table to a file that the caller created.
 #[derive(Debug)]
@@ -180,7 +183,7 @@ impl TableBuilder {
             put_section(&mut self.chunk, &payload, self.seed, filter.offset);
             filter.length = self.end() - filter.offset;
         }
-        self.write_chunk()?;
+        self.write_chunk(self.chunk.len())?;
 
         // The rest is written and read back at once.
         let start = self.end();
@@ -270,16 +273,17 @@ impl TableBuilder {
         debug_assert!(self.open_length > TRAILER_BYTES as u64);
         give_way::now_and_then();
         if self.chunk.len() >= CHUNK_BYTES {
-            self.write_chunk()?;
+            self.write_chunk(self.chunk.len() / PAGE_BYTES * PAGE_BYTES)?;
         }
         Ok(())
     }
 
-    fn write_chunk(&mut self) -> Result<()> {
-        let (offset, length) = (self.written, self.chunk.len() as u64);
+    /// Writes the first bytes of the chunk.
+    fn write_chunk(&mut self, bytes: usize) -> Result<()> {
+        let (offset, length) = (self.written, bytes as u64);
         let done = self
             .file
-            .write_all_at(&self.chunk, offset)
+            .write_all_at(&self.chunk[..bytes], offset)
             .map_err(|source| Error::io_at("write", &self.path, offset, source));
         if let Err(error) = done {
             self.failed = Some(error.duplicate());
@@ -288,7 +292,7 @@ impl TableBuilder {
         // Only a hint: if it fails, the final sync fails as well, and that error counts.
         let _ = self.file.write_back(offset, length);
         self.written += length;
-        self.chunk.clear();
+        self.chunk.drain(..bytes);
         Ok(())
     }
 }

@@ -13,12 +13,12 @@ use crate::key::{Kind, Seqno, Span};
 use crate::version::{
     Place, RangeId, RangeVersion, Shards, Slice, TableCache, TableLimits, Version,
 };
-use crate::vfs::{MemVfs, Vfs};
+use crate::vfs::{MemVfs, OperationKind, Vfs};
 use damage::*;
 use model::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 #[test]
 fn gets_agree_with_a_model() {
@@ -328,4 +328,32 @@ fn split_points_and_sizes_come_from_the_index() {
     let key = table.key_at_fraction(1, 2);
     middle[..key.len()].copy_from_slice(key);
     assert!((9_900..10_100).contains(&u64::from_be_bytes(middle)));
+}
+
+/// Planted: chunks end where a block ends.
+#[test]
+fn no_page_of_a_table_goes_to_the_disk_in_two_parts_except_where_the_index_begins() {
+    const PAGE: u64 = 4096;
+    let disk = MemVfs::new();
+    let writes: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+    let seen = Arc::clone(&writes);
+    disk.on_operation(move |_, operation| {
+        if operation.kind == OperationKind::Write {
+            seen.lock().unwrap().push((operation.offset, operation.len));
+        }
+    });
+    disk.create_dir_all(Path::new("/db")).unwrap();
+    let file = disk.create(Path::new(PATH)).unwrap();
+    let options = TableOptions { compression: Compression::None, ..TableOptions::default() };
+    let mut builder = TableBuilder::new(file, PATH.into(), ID, options);
+    for n in 0..20_000_u64 {
+        builder.add(&n.to_be_bytes(), Seqno(n + 1), Kind::Put, &[7; 100]).unwrap();
+    }
+    builder.finish().unwrap();
+    let writes = writes.lock().unwrap();
+    assert!(writes.len() > 4, "{writes:?}");
+    let shared = writes.iter().filter(|(offset, _)| !offset.is_multiple_of(PAGE));
+    assert!(shared.count() <= 1, "{writes:?}");
+    let next = writes.iter().map(|(offset, len)| offset + len);
+    assert!(next.zip(&writes[1..]).all(|(end, (offset, _))| end == *offset), "{writes:?}");
 }
