@@ -258,6 +258,7 @@ pub(crate) fn situation<'a>(
         now_ms,
         quiet_since_ms,
         resting: None,
+        bursts: None,
         merges: true,
     }
 }

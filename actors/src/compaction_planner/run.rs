@@ -3,10 +3,12 @@
 use super::message::{Assignment, Ended, PlannerMessage, Progress, Report};
 use super::state::whose;
 use super::{CompactionPlanner, Purpose, Request, Worker};
+use crate::admission::pressure::l0_has_room;
 use crate::failure::{Concern, Failure, Party};
+use crate::range_owner::RangeEntry;
 use futures::FutureExt;
 use sluicedb_storage::compact::{Job, ManualStep, Situation, pick};
-use sluicedb_storage::version::{SliceName, Version};
+use sluicedb_storage::version::{RangeId, SliceName, Version};
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -171,6 +173,29 @@ impl CompactionPlanner {
         Request { number: self.requests, order, shown, reply, first: Ok(()), done_bytes: 0 }
     }
 
+    /// The ranges in which the tables of another flush will be there before a merge of L0 could end.
+    ///
+    /// A merge of so many runs takes about as many times as long as a flush. So where the next
+    /// memtable got more than such a part of its size during the last flush, it will be flushed
+    /// before the merge ends. No clock is needed.
+    fn bursts(&self) -> BTreeSet<RangeId> {
+        let superversion = self.topology.superversion.load();
+        let config = &self.environment.config;
+        let is_burst = |range: &&RangeEntry| {
+            let runs = range.stable.own.compaction(&config.compaction).l0_trigger;
+            let owner = &range.owner;
+            let (active, full) = (owner.sizes.active_bytes(), owner.budget.memtable_bytes);
+            !range.sealed.is_empty() || active > full / (runs + 1)
+        };
+        let ranges = superversion.ranges.iter().filter(is_burst);
+        // A flush that waits for room in L0 must not be waited for, nor one that fails.
+        let comes = |range: &&RangeEntry| {
+            l0_has_room(&range.stable, config)
+                && self.failures.trouble(Party::Flush, range.id()).is_none()
+        };
+        ranges.filter(comes).map(RangeEntry::id).collect()
+    }
+
     fn pick(&mut self, version: &Version, merges: bool) -> Option<Job> {
         let (now, now_ms) = (self.environment.now(), self.environment.unix_ms());
         if self.failures.attempts.is_asked(&mut self.asked) {
@@ -186,6 +211,7 @@ impl CompactionPlanner {
             now_ms,
             quiet_since_ms: self.agenda.quiet_since_ms(),
             resting: Some(&self.agenda.resting()),
+            bursts: Some(&self.bursts()),
             merges,
         };
         let job = pick(&situation, &mut self.rounds);

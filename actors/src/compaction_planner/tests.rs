@@ -98,6 +98,29 @@ fn jobs_that_run_at_once_never_share_a_table() {
     }
 }
 
+/// Goal: while writes are so fast that the next flush will be there before a merge could end, L0
+/// waits for it. When it has twice its limits it waits no longer, nor after the burst.
+///
+/// Planted: only sealed memtables count; the burst of one range makes all wait.
+#[test]
+fn in_a_burst_l0_waits_for_the_next_flush() {
+    let home = Home::new("/planner/burst", RANGES.into());
+    home.fill_l0();
+    let ranges: Vec<_> = home.version().ranges().iter().map(|range| range.id).collect();
+    let full = home.engine.superversion().ranges[0].owner.budget.memtable_bytes;
+    // L0 is merged from two runs on, so a third of a memtable is a burst.
+    let (mut batch, value) = (WriteBatch::new(), vec![7; full / 3]);
+    batch.put([0, 0], &value);
+    home.submit(batch);
+    let mut played = Played::new(&home, RANGES.into());
+    played.look();
+    let begun: BTreeSet<_> = played.running.iter().flatten().map(|job| job.range).collect();
+    assert_eq!(begun, ranges[1..].iter().copied().collect(), "only the first is in a burst");
+    home.runtime.run(PLANNER, home.engine.flush()).expect("the disk works");
+    played.look();
+    assert_eq!(played.running.iter().flatten().filter(|job| job.range == ranges[0]).count(), 1);
+}
+
 /// Planted: `Busy` is taken for done.
 #[test]
 fn a_request_waits_for_the_jobs_that_are_in_its_way() {

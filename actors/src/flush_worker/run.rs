@@ -108,6 +108,8 @@ impl FlushWorker {
         // Waiting writers are not refused because of a failure that may be over in a moment.
         if failure.is_no_space() || pause >= LASTING {
             self.failures.degrade(Party::Flush.of(range), failure.clone());
+            // L0 need not wait for this flush any longer.
+            self.due.compaction.set();
             if self.topology.superversion.load().range(range).is_none() {
                 // The range is gone. Whichever range has its memtables now is due.
                 self.failures.recover(Party::Flush.of(range));

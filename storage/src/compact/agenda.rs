@@ -141,6 +141,7 @@ impl Entry {
             now_ms,
             quiet_since_ms: now_ms,
             resting: None,
+            bursts: None,
             merges: true,
         };
         let mut is_due = rewrite::is_due(range, &situation);
@@ -289,6 +290,7 @@ mod tests {
                     now_ms: 2000,
                     quiet_since_ms: 2000,
                     resting: None,
+                    bursts: None,
                     merges: true,
                 };
                 assert!(pick(&situation, &mut Rounds::default()).is_some());

@@ -102,6 +102,7 @@ mod tests {
             now_ms: 0,
             quiet_since_ms: 0,
             resting: None,
+            bursts: None,
             merges: true,
         };
         debt(range, &situation).into_iter().map(|bytes| bytes / MIB).collect()

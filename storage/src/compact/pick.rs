@@ -47,6 +47,9 @@ pub struct Situation<'a> {
     /// Ranges that are idle; see [`Agenda::resting`](super::Agenda::resting). `None`: there are
     /// none.
     pub resting: Option<&'a BTreeSet<RangeId>>,
+    /// Ranges in a burst of writes: the tables of another flush will be there before a merge of L0
+    /// could end. L0 waits for them, within bounds. `None`: there are none.
+    pub bursts: Option<&'a BTreeSet<RangeId>>,
     /// May the job write tables? If not, it may only change the manifest.
     pub merges: bool,
 }
@@ -56,6 +59,9 @@ impl std::fmt::Debug for Situation<'_> {
         f.debug_struct("Situation").field("now_ms", &self.now_ms).finish_non_exhaustive()
     }
 }
+
+/// The score from which on L0 is compacted in a burst of writes.
+const L0_SCORE_IN_BURST: f64 = 2.0;
 
 /// A place that is due.
 struct Due<'a> {
@@ -71,6 +77,14 @@ impl Situation<'_> {
     pub fn of<T>(&self, range: &RangeVersion, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let options = &*range.own.compaction(self.options);
         decide(&Situation { options, ..*self })
+    }
+
+    /// The score from which on a place is due. In a burst L0 is due from twice its limits on. Each
+    /// merge of L0 rewrites what it overlaps in L1, and in a burst the next merge follows at once.
+    /// So half as many merges rewrite half as much.
+    fn due_from(&self, range: RangeId, place: Place) -> f64 {
+        let is_burst = self.bursts.is_some_and(|bursts| bursts.contains(&range));
+        if place == Place::L0 && is_burst { L0_SCORE_IN_BURST } else { 1.0 }
     }
 
     pub(super) fn admits(&self, job: &Job) -> bool {
@@ -110,7 +124,9 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
     for range in situation.ranges {
         let options = &*range.own.compaction(situation.options);
         for place in range.layers.places() {
-            let Some(score) = score(range, place, options).filter(|score| *score >= 1.0) else {
+            let due_from = situation.due_from(range.id, place);
+            let Some(score) = score(range, place, options).filter(|score| *score >= due_from)
+            else {
                 continue;
             };
             let kind = if place == Place::L0 { RoundKind::L0 } else { RoundKind::Regular };

@@ -142,6 +142,7 @@ mod tests {
             now_ms: 0,
             quiet_since_ms: 0,
             resting: None,
+            bursts: None,
             merges: true,
         };
         pick(range, &situation)

@@ -60,13 +60,18 @@ impl Home {
     }
 
     /// Writes a batch and flushes.
-    pub(super) fn write(&self, mut batch: WriteBatch) {
+    pub(super) fn write(&self, batch: WriteBatch) {
+        self.submit(batch);
+        self.runtime.run(PLANNER, self.engine.flush()).expect("the disk works");
+    }
+
+    /// Writes a batch.
+    pub(super) fn submit(&self, mut batch: WriteBatch) {
         let operations = batch.len() as u32;
         let payload = batch.take_encoded().into();
         let written =
             self.engine.write_path().submit_owned(payload, operations, Durability::Buffered);
         assert!(matches!(written, Ok(Submitted::Done(_) | Submitted::Waiting(_))));
-        self.runtime.run(PLANNER, self.engine.flush()).expect("the disk works");
     }
 
     /// Merges each range's L0 into L1, which is then over its limit, and fills L0 again.

@@ -90,19 +90,31 @@ impl Planner {
         Self { version, options, claims, rounds, set_aside: BTreeSet::new(), now_ms: 0 }
     }
 
-    fn pick(&mut self, merges: bool) -> Option<Job> {
-        let situation = Situation {
+    fn situation<'a>(
+        &'a self,
+        claims: &'a Claims,
+        set_aside: &'a BTreeSet<SliceName>,
+        merges: bool,
+    ) -> Situation<'a> {
+        Situation {
             version: &self.version,
             ranges: self.version.ranges(),
             options: &self.options,
-            claims: &self.claims,
-            set_aside: &self.set_aside,
+            claims,
+            set_aside,
             now_ms: self.now_ms,
             quiet_since_ms: quiet_since_ms(&self.version),
             resting: None,
+            bursts: None,
             merges,
-        };
-        pick(&situation, &mut self.rounds)
+        }
+    }
+
+    fn pick(&mut self, merges: bool) -> Option<Job> {
+        let mut rounds = std::mem::take(&mut self.rounds);
+        let job = pick(&self.situation(&self.claims, &self.set_aside, merges), &mut rounds);
+        self.rounds = rounds;
+        job
     }
 
     fn claim(&mut self) -> Option<ClaimedJob> {

@@ -64,6 +64,7 @@ impl Example {
                 now_ms: 0,
                 quiet_since_ms: 0,
                 resting: None,
+                bursts: None,
                 merges: true,
             };
             let Some(job) = pick(&situation, &mut Rounds::default()) else { return went };

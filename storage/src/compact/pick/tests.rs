@@ -22,6 +22,7 @@ fn situation<'a>(
         now_ms: 0,
         quiet_since_ms: 0,
         resting: None,
+        bursts: None,
         merges: true,
     }
 }
@@ -340,4 +341,35 @@ fn a7_without_landings_l0_goes_around_what_has_landed() {
     let damaged = damaged.into_iter().filter(|name| [4, 5].contains(&name.table.0)).collect();
     let job = pick(&version, &options, &Claims::new(), &damaged).expect("L0 is due");
     assert_eq!(shape(&job), (vec![(0, vec![14, 13, 11]), (1, vec![1])], 1, false));
+}
+
+/// Goal: in a burst of writes, L0 is merged, or lands, half as often. Other ranges and levels are as
+/// due as ever.
+///
+/// Planted: bursts are ignored; no bound; L1 waits as well; the burst of any range counts.
+#[test]
+fn in_a_burst_l0_waits_until_it_has_twice_its_limits() {
+    let l0 = |runs: u64| (0..runs).map(|n| t(20 - n, "a", "z", 1)).collect::<Vec<_>>();
+    let (here, elsewhere) = ([RangeId::FIRST].into(), [RangeId(7)].into());
+    for (bursts, due_from) in [(None, 4), (Some(&elsewhere), 4), (Some(&here), 8)] {
+        for merges in [true, false] {
+            for runs in 1..=12 {
+                // L1 is so large that L0 lands.
+                let version = version_of(l0(runs), vec![vec![t(1, "a", "z", 400)]]);
+                let options = CompactionOptions { level_base_bytes: 100 * MIB, ..options() };
+                let options = CompactionOptions { landing_runs_max: 12, ..options };
+                let claims = Claims::new();
+                let quiet = situation(&version, &options, &claims, &NONE);
+                let job =
+                    super::pick(&Situation { bursts, merges, ..quiet }, &mut Rounds::default());
+                assert_eq!(job.is_some(), runs >= due_from, "{runs} runs, {bursts:?}");
+            }
+        }
+    }
+    let version = version_of(l0(4), vec![vec![t(5, "a", "c", 6), t(6, "d", "f", 6)]]);
+    let (options, claims) = (options(), Claims::new());
+    let quiet = situation(&version, &options, &claims, &NONE);
+    let burst = Situation { bursts: Some(&here), ..quiet };
+    let job = super::pick(&burst, &mut Rounds::default()).expect("L1 is over its limit");
+    assert_eq!(job.input_place(), Place::Main(1));
 }

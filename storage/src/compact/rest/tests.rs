@@ -102,6 +102,7 @@ impl Planner {
             now_ms: *now_ms,
             quiet_since_ms: quiet_since_ms(version),
             resting: Some(&agenda.resting()),
+            bursts: None,
             merges: true,
         };
         let job = pick(&situation, &mut self.rounds)?;
@@ -317,6 +318,7 @@ fn what_cannot_be_merged_keeps_nothing_below_it_from_resting() {
         now_ms: planner.now_ms,
         quiet_since_ms: 0,
         resting: Some(&[range.id].into()),
+        bursts: None,
         merges: true,
     };
     let job = pick(&situation, &mut Rounds::default()).expect("the landing of L2 is free");

@@ -230,6 +230,7 @@ impl Toy {
             now_ms: self.now_ms,
             quiet_since_ms: 0,
             resting: self.rests.then_some(&ranges),
+            bursts: None,
             merges: true,
         };
         let job = compact::pick(&situation, &mut self.rounds);
