@@ -7,6 +7,7 @@
 //! other's entries, while a rewrite of the level is still too expensive.
 
 use super::backlog::{self, OLD_MS, ShardView};
+use super::claims::Claims;
 use super::job::{Inputs, Job};
 use super::pick::Situation;
 use super::rewrite::has_old_tombstone;
@@ -204,11 +205,24 @@ impl<'a> Landing<'a> {
             return None;
         }
         let job = if choice == Choice::Keep {
+            if self.is_drained_soon(shard, situation) {
+                return None;
+            }
             self.keep(shard, situation, score)
         } else {
             self.drain(shard, situation, score, Choice::Drain)
         };
         job.filter(|job| situation.admits(job))
+    }
+
+    /// Will a drain merge the shard as soon as it gets its turn? Then a keep before it would write
+    /// every byte once more. Where much is superseded, a keep pays by what it drops.
+    fn is_drained_soon(&self, shard: &Shard, situation: &Situation<'_>) -> bool {
+        let ShardView { drain_score, superseded, .. } = shard.view;
+        let unclaimed = Situation { claims: &Claims::new(), ..*situation };
+        drain_score >= 1.0
+            && superseded < SUPERSEDED_MUCH
+            && self.drain(shard, &unclaimed, drain_score, Choice::Drain).is_some()
     }
 
     /// Merges one part of the landing into the level, whatever the cost. `None` if no merge can run

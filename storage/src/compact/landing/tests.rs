@@ -5,11 +5,12 @@
 use super::superseded;
 use crate::codec::hash64;
 use crate::compact::agenda::Agenda;
+use crate::compact::backlog::ShardView;
 use crate::compact::claims::{ClaimedJob, Claims};
 use crate::compact::job::{Job, JobTask, LandingMode};
 use crate::compact::manual::{ManualCompaction, ManualStep};
 use crate::compact::options::CompactionOptions;
-use crate::compact::pick::{Situation, pick, quiet_since_ms};
+use crate::compact::pick::{Situation, landing_of, pick, quiet_since_ms};
 use crate::compact::rounds::Rounds;
 use crate::compact::why::Choice;
 use crate::filename::FileNumber;
@@ -273,6 +274,39 @@ fn t000_16_a_level_has_its_turn_beside_a_landing_that_is_always_due() {
         let of = |choice: Choice| met.get(choice.name()).copied().unwrap_or(0);
         assert!(of(Choice::Drain) >= 10 && of(Choice::Merge) >= 5, "in vain {in_vain}: {met:?}");
     }
+}
+
+/// Goal: a keep never writes what a due drain writes anyway, not even when it is the keeps' turn.
+///
+/// Planted: a keep that is due runs beside the drain of another shard.
+#[test]
+fn a_shard_that_is_about_to_be_drained_is_not_kept() {
+    let mut range = range(1, b"", None, b"m");
+    for (shard, key) in (0..).zip([b"c", b"p"]) {
+        let number = 10 + 10 * u64::from(shard);
+        let of = |n: u64| landed(n, &slice(number + n, key, key, MIB));
+        range.layers = range.layers.with(Place::Landing(1, shard), vec![of(3), of(2), of(1)]);
+    }
+    let main = vec![slice(1, b"c", b"c", MIB), slice(2, b"p", b"p", MIB)];
+    range.layers = range.layers.with(Place::Main(1), main);
+    let options = CompactionOptions { landing_parallelism: 4.try_into().unwrap(), ..options() };
+    let mut planner = Planner::new(version(vec![range]), options);
+    let views = |planner: &Planner| {
+        let (claims, set_aside) = (Claims::new(), BTreeSet::new());
+        let range = &planner.version.ranges()[0];
+        let situation = planner.situation(&claims, &set_aside, true);
+        landing_of(range, 1, &situation)
+    };
+    let due = |view: &ShardView| view.drain_score >= 1.0 && view.keep_score >= 1.0;
+    assert!(views(&planner).iter().all(due), "both are due by their scores");
+    let first = planner.claim().expect("due");
+    let second = planner.claim().expect("due");
+    assert_eq!((first.mode(), second.mode()), (LandingMode::Drain, LandingMode::Drain));
+    assert!(planner.claim().is_none(), "nothing is left");
+    // Where the drain is impossible, a keep makes room.
+    drop((first, second));
+    planner.set_aside = [name(1, b"c"), name(2, b"p")].into();
+    assert_eq!(planner.claim().expect("due").mode(), LandingMode::Keep);
 }
 
 /// Goal: of two overlapping tables in L0, the older one cannot move. So the newer one stays.
