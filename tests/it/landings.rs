@@ -193,10 +193,15 @@ fn t000_19_a_table_of_a_landing_may_not_be_missing_and_what_is_left_over_goes_af
 fn x_03_a_table_of_a_landing_that_is_split_goes_when_both_halves_are_drained() {
     let home = Simulated::with(3, options());
     let (db, map) = landed(&home);
-    let at = b"key0300";
-    let is_cut = |slice: &SliceMeta| slice.min_key()[..] < at[..] && at[..] <= slice.max_key()[..];
     let before = in_landings(&home.image());
-    let cut: Vec<_> = before.iter().filter(|slice| is_cut(slice)).map(SliceMeta::number).collect();
+    let cut_at = |at: &[u8]| -> Vec<_> {
+        let is_cut = |slice: &&SliceMeta| slice.min_key()[..] < *at && *at <= slice.max_key()[..];
+        before.iter().filter(is_cut).map(SliceMeta::number).collect()
+    };
+    // Inside a shard, wherever the bounds between shards are.
+    let keys = (0..600).map(|n| format!("key{n:04}").into_bytes());
+    let at = keys.max_by_key(|at| cut_at(at).len()).expect("there are keys");
+    let (at, cut) = (&at[..], cut_at(&at));
     assert!(cut.len() > 1, "{before:?}");
     let left_over = || {
         let tables = home.tables();
@@ -208,7 +213,7 @@ fn x_03_a_table_of_a_landing_that_is_split_goes_when_both_halves_are_drained() {
     home.simulator.settle();
     let halves = in_landings(&home.image());
     let halves: Vec<_> = halves.iter().filter(|slice| cut.contains(&slice.number())).collect();
-    let is_right = |slice: &&SliceMeta| slice.part.is_some() && slice.min_key()[..] >= at[..];
+    let is_right = |slice: &&SliceMeta| slice.part.is_some() && slice.min_key()[..] >= *at;
     assert!(halves.len() >= cut.len() && halves.iter().all(is_right), "{halves:?}");
     assert_eq!(left_over(), cut.len(), "their right halves are needed");
     home.run(check(&db, &map)).unwrap();
