@@ -83,7 +83,7 @@ fn t000_10_no_read_misses_while_tables_land_and_are_merged() {
     eprintln!("{work:?}, {preemptions} preemptions, {reads} reads");
     if replayed().is_none() {
         // Only the last moves and reshards are remembered.
-        assert!(work.lands.min(work.keeps).min(work.drains) >= 100, "{work:?}");
+        assert!(work.lands.min(work.drains) >= 100 && work.keeps >= 50, "{work:?}");
         assert!(preemptions > 1000 && reads > 1000);
     }
 }
