@@ -173,7 +173,8 @@ impl CompactionPlanner {
         Request { number: self.requests, order, shown, reply, first: Ok(()), done_bytes: 0 }
     }
 
-    /// The ranges in which the tables of another flush will be there before a merge of L0 could end.
+    /// The ranges in which the tables of another flush will be there before a merge of L0 could
+    /// end.
     ///
     /// A merge of so many runs takes about as many times as long as a flush. So where the next
     /// memtable got more than such a part of its size during the last flush, it will be flushed

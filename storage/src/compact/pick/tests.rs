@@ -343,8 +343,8 @@ fn a7_without_landings_l0_goes_around_what_has_landed() {
     assert_eq!(shape(&job), (vec![(0, vec![14, 13, 11]), (1, vec![1])], 1, false));
 }
 
-/// Goal: in a burst of writes, L0 is merged, or lands, half as often. Other ranges and levels are as
-/// due as ever.
+/// Goal: in a burst of writes, L0 is merged, or lands, half as often. Other ranges and levels are
+/// as due as ever.
 ///
 /// Planted: bursts are ignored; no bound; L1 waits as well; the burst of any range counts.
 #[test]
