@@ -29,9 +29,12 @@ use std::time::{Duration, Instant};
 const GAP_MAX: Duration = Duration::from_micros(200);
 /// How long the core is kept before it is offered to others.
 const GIVES_WAY_AFTER: Duration = Duration::from_micros(30);
-/// So many waits sleep after attempts in vain.
-const ASLEEP_MIN: u32 = 16;
+/// So many waits sleep after attempts in vain. An attempt that meets a busy thread may cost a tick,
+/// so there must be fewer of them than one in a hundred waits.
+const ASLEEP_MIN: u32 = 128;
 const ASLEEP_MAX: u32 = 1024;
+/// A success makes the next pause shorter by this part.
+const FORGOTTEN: u32 = 16;
 /// How often the processor pauses between two polls. That takes less time than a get. Without it
 /// there would be a thousand polls for each sync, and who traces a task would see all of them.
 const PAUSES: u32 = 8;
@@ -84,7 +87,8 @@ impl Polling {
                 if now().saturating_duration_since(last) > GAP_MAX {
                     self.was_in_vain();
                 } else {
-                    self.pause.store(self.pause.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
+                    let pause = self.pause.load(Ordering::Relaxed);
+                    self.pause.store(pause - pause.div_ceil(FORGOTTEN), Ordering::Relaxed);
                 }
             }
             polled
