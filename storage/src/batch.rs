@@ -82,6 +82,13 @@ pub struct WriteBatch {
     longest_value: usize,
 }
 
+/// What operations of this many encoded bytes take of the write buffer. They are charged for it at
+/// admission.
+#[inline]
+pub fn memory_bytes(encoded_bytes: usize, operations: u32) -> u64 {
+    encoded_bytes as u64 + u64::from(operations) * ENTRY_OVERHEAD_BYTES as u64
+}
+
 impl WriteBatch {
     /// An empty batch.
     pub fn new() -> Self {
@@ -321,7 +328,7 @@ impl WriteBatch {
     /// and 72 for each operation. `Limits::batch_memory_bytes_max` says how many a database
     /// accepts.
     pub fn memory_bytes(&self) -> u64 {
-        self.encoded.len() as u64 + self.count as u64 * ENTRY_OVERHEAD_BYTES as u64
+        memory_bytes(self.encoded.len(), self.count)
     }
 
     /// The encoded operations.

@@ -5,10 +5,9 @@
 //! there is room.
 
 use crate::failure::Failure;
-use sluicedb_storage::batch::{PointOperation, PointOperations};
+use sluicedb_storage::batch::{PointOperation, PointOperations, memory_bytes};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::no_keyspace;
-use sluicedb_storage::limits::ENTRY_OVERHEAD_BYTES;
 use sluicedb_storage::view::Superversion;
 
 /// Consecutive operations of a batch that belong to one range.
@@ -38,14 +37,8 @@ pub struct Part {
 impl Part {
     /// Its charge at admission, in bytes.
     pub fn charge(&self) -> u64 {
-        charge(self.bytes, self.operations)
+        memory_bytes(self.bytes, self.operations)
     }
-}
-
-/// The charge at admission, in bytes, of operations of this many encoded bytes.
-#[inline]
-pub fn charge(bytes: usize, operations: u32) -> u64 {
-    bytes as u64 + u64::from(operations) * ENTRY_OVERHEAD_BYTES as u64
 }
 
 /// Does a batch lie in one range?
@@ -331,7 +324,7 @@ mod tests {
             let bytes: usize = route.parts().iter().map(|part| part.bytes).sum();
             let charges: u64 = route.parts().iter().map(Part::charge).sum();
             assert_eq!(bytes, batch.encoded_len(), "{round}");
-            assert_eq!(charges, charge(bytes, batch.len() as u32), "{round}");
+            assert_eq!(charges, memory_bytes(bytes, batch.len() as u32), "{round}");
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::failure::{Failure, Failures, Scope, WriteFailure};
 use crate::log_writer::message::{Committed, Durability};
 use crate::log_writer::{Log, LogDue};
 use crate::range_owner::message::is_heavy;
-use crate::range_owner::route::{NoKeyspace, Reach, Route, charge};
+use crate::range_owner::route::{NoKeyspace, Reach, Route};
 use crate::range_owner::{Superversion, Topology};
 use crate::runtime::Environment;
 use crate::runtime::pool::Pool;
@@ -33,7 +33,7 @@ use bytes::Bytes;
 use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_kernel::semaphore::Refused;
 use sluicedb_kernel::sequencer::Sequencer;
-use sluicedb_storage::batch::PointOperations;
+use sluicedb_storage::batch::{PointOperations, memory_bytes};
 use sluicedb_storage::codec;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -266,7 +266,7 @@ impl WritePath {
             };
             if let Reach::One(range) = reach {
                 let owner = &superversion.ranges[range].owner;
-                let charge = charge(bytes.len(), operations);
+                let charge = memory_bytes(bytes.len(), operations);
                 let local = owner.budget.local_charge(charge);
                 let admission = match self.gate.try_admit_to_one(&owner.local, local, charge) {
                     Ok(admission) => admission,

@@ -7,10 +7,11 @@ use crate::admission::gate::Overloaded;
 use crate::admission::waits::{Stopwatch, WaitPlace};
 use crate::failure::{Failure, Scope, WriteFailure};
 use crate::range_owner::message::is_heavy;
-use crate::range_owner::route::{Part, charge};
+use crate::range_owner::route::Part;
 use crate::version_manager::ask_for_room;
 use futures::future::{Either, FutureExt, select};
 use sluicedb_kernel::semaphore::Refused;
+use sluicedb_storage::batch::memory_bytes;
 use sluicedb_storage::version::RangeId;
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ impl WritePath {
     pub(super) fn refused(&self, write: Write, refused: Overloaded) -> Result<Submitted, Rejected> {
         match refused.why {
             Refused::Full => {
-                let bytes = charge(write.payload.len(), write.operations);
+                let bytes = memory_bytes(write.payload.len(), write.operations);
                 ask_for_room(&self.versions, refused.scope, bytes);
                 Ok(Submitted::NotAdmitted(write, refused.scope))
             }
@@ -49,7 +50,7 @@ impl WritePath {
         WriteFailure::not_applied(match refused.why {
             Refused::TooLarge => Failure::storage(sluicedb_storage::Error::invalid(format!(
                 "the batch needs {} bytes of write buffer, more than there is",
-                charge(write.payload.len(), write.operations)
+                memory_bytes(write.payload.len(), write.operations)
             ))),
             Refused::Full | Refused::Closed => self.failures.why_stopped(),
         })
