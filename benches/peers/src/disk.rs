@@ -54,6 +54,18 @@ pub fn sync_all() -> Result<()> {
 #[derive(Debug)]
 pub struct Directory(pub PathBuf);
 
+impl Directory {
+    /// A directory of this process's own in `within`.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new(within: &Path, program: &str) -> Result<Self> {
+        let dir = Self(within.join(format!("sluicedb-{program}-{}", std::process::id())));
+        std::fs::create_dir_all(&dir.0)?;
+        Ok(dir)
+    }
+}
+
 impl Drop for Directory {
     fn drop(&mut self) {
         // Nobody would read what could be said about it.

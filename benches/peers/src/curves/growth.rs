@@ -82,9 +82,7 @@ impl<W: Work + Sync> Work for From<W> {
 
 pub fn run(args: &GrowthArgs) -> Result<Growth> {
     let cores = std::thread::available_parallelism()?.get();
-    let dir = args.output.dir.join(format!("sluicedb-curves-{}", std::process::id()));
-    let dir = Directory(dir);
-    std::fs::create_dir(&dir.0)?;
+    let dir = Directory::new(&args.output.dir, "curves")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_time().build()?;
     let points = runtime.block_on(grow(args, &dir.0))?;

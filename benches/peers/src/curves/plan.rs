@@ -156,9 +156,7 @@ fn levels(db: &Db) -> Vec<Level> {
 
 pub fn run(args: &PlanArgs) -> Result<Planned> {
     let cores = std::thread::available_parallelism()?.get();
-    let dir = args.output.dir.join(format!("sluicedb-curves-{}", std::process::id()));
-    let dir = Directory(dir);
-    std::fs::create_dir(&dir.0)?;
+    let dir = Directory::new(&args.output.dir, "curves")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_time().build()?;
     let phases = runtime.block_on(phases(args, &dir.0))?;

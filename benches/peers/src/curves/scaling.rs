@@ -59,9 +59,7 @@ pub fn run(args: &ScalingArgs) -> Result<Scaling> {
     for round in 0..args.rounds {
         for (cores, ranges) in &configurations {
             eprintln!("round {}: {cores} cores, {ranges} ranges ...", round + 1);
-            let dir = args.output.dir.join(format!("sluicedb-curves-{}", std::process::id()));
-            let dir = Directory(dir);
-            std::fs::create_dir(&dir.0)?;
+            let dir = Directory::new(&args.output.dir, "curves")?;
             disk::sync_all()?;
             listen(
                 &mut child(args.rows, *cores, *ranges, &dir.0)?,

@@ -5,9 +5,9 @@ use crate::args::Args;
 use crate::engines::{Account, Config, Store, histogram};
 use crate::keys::{Plan, Progress};
 use hdrhistogram::Histogram;
+use sluicedb_bench_peers::Result;
+use sluicedb_bench_peers::disk::{self, Directory};
 use sluicedb_bench_peers::keys::{mix, scale};
-use sluicedb_bench_peers::{Result, disk};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -44,19 +44,8 @@ pub struct State {
     pub scan: Duration,
 }
 
-/// A directory that goes when it is dropped.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // Nobody would read what could be said about it.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 pub fn row(args: &Args, config: Config, plan: &Plan) -> Result<Row> {
-    let dir = Directory(args.dir.join(format!("sluicedb-landing-{}", std::process::id())));
-    std::fs::create_dir_all(&dir.0)?;
+    let dir = Directory::new(&args.dir, "landing")?;
     disk::sync_all()?;
     let before = disk::bytes_written();
     let store = config.open(&dir.0)?;

@@ -115,8 +115,7 @@ fn describe(args: ProfileArgs) -> String {
 
 /// All steps of a group with one engine. One that fails is said so, and has no figures.
 fn steps(args: &RunArgs, group: Group, engine: Known) -> Result<Vec<Figures>> {
-    let dir = Directory(args.dir.join(format!("sluicedb-peers-{}", std::process::id())));
-    std::fs::create_dir_all(&dir.0)?;
+    let dir = Directory::new(&args.dir, "peers")?;
     let mut figures = Vec::new();
     for step in 0..group.steps() {
         // What the step before has left dirty is not this one's to wait for.
