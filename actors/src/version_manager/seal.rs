@@ -55,8 +55,8 @@ impl VersionManager {
         // INVARIANT(published-before-used): readers find the new memtable before its owner writes
         // to it.
         self.swap(&current, ranges);
-        let local_bytes = owner.with_state(|state| state.seal(writer));
-        owner.local.release(local_bytes);
+        let freed = owner.with_state(|state| state.seal(writer));
+        owner.give_back(freed);
         owner.rotations.add(1);
         let counts = &self.counts;
         let counter = match self.seal_policy.why(range) {
