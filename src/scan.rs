@@ -107,6 +107,13 @@ impl Scan {
         }
     }
 
+    /// Nobody waits for a batch that a read thread is filling: the scan is to be another one.
+    fn stop_filling(&mut self) {
+        if matches!(self.state, State::Filling(_)) {
+            self.state = State::Ready;
+        }
+    }
+
     /// Counts the entries that were handed out. It is called now and then, because a shared counter
     /// costs more than a field.
     fn count(&mut self) {
@@ -129,6 +136,7 @@ impl Scan {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn rev(mut self) -> Self {
+        self.stop_filling();
         self.cursor.turn();
         self
     }
@@ -149,6 +157,7 @@ impl Scan {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn limit(mut self, entries: u64) -> Self {
+        self.stop_filling();
         let limit = self.limit.map_or(entries, |limit| limit.min(entries));
         self.limit = Some(limit);
         self.cursor.spec_mut().entries_wanted = Some(limit);
@@ -173,6 +182,7 @@ impl Scan {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn keys_only(mut self) -> Self {
+        self.stop_filling();
         self.cursor.spec_mut().keys_only = true;
         self
     }
@@ -231,7 +241,7 @@ impl Scan {
             // the scan.
             return;
         }
-        // Nobody waits for a batch that a read thread is filling: it is of another place.
+        // Also after the end.
         self.state = State::Ready;
         self.batch_bytes = self.batch_bytes_first();
         // A look into each layer costs more than many entries.
@@ -495,17 +505,9 @@ impl Scan {
     }
 
     /// Takes over a filled batch. `None` if it is empty: at the end, or in a stretch of tombstones.
-    fn accept(&mut self, mut batch: ScanBatch) -> Option<ScanBatch> {
+    fn accept(&mut self, batch: ScanBatch) -> Option<ScanBatch> {
         self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES_MAX);
         if let Some(limit) = &mut self.limit {
-            // The limit may have been set while they were read.
-            if batch.len() as u64 > *limit {
-                batch = part(&batch, 0..*limit as usize, self.cursor.spec().keys_only);
-                if let Some(last) = batch.len().checked_sub(1) {
-                    self.state = State::Ready;
-                    self.cursor.seek_beyond(batch.entry(last).0);
-                }
-            }
             *limit -= batch.len() as u64;
             if *limit == 0 {
                 self.cursor.close();

@@ -258,6 +258,12 @@ pub struct ExciseArgs {
     pub store: Store,
     #[command(flatten)]
     pub keys: KeySpan,
+    /// All keys before --to
+    #[arg(long, conflicts_with_all = ["from", "prefix"])]
+    pub from_first: bool,
+    /// All keys from --from on
+    #[arg(long, conflicts_with_all = ["to", "prefix"])]
+    pub to_last: bool,
     /// JSON instead of a line
     #[arg(long)]
     pub json: bool,

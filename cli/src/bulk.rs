@@ -1,6 +1,6 @@
 //! `ingest`, `excise`, `replace`: whole spans of keys, each call in one change.
 
-use crate::args::{ExciseArgs, IngestArgs, ReplaceArgs};
+use crate::args::{ExciseArgs, IngestArgs, KeySpan, ReplaceArgs};
 use crate::outcome::{Failure, Result};
 use crate::point::argument;
 use crate::progress::Progress;
@@ -39,9 +39,22 @@ pub async fn ingest(args: IngestArgs) -> Result {
     ))
 }
 
+impl ExciseArgs {
+    /// Do the flags name both ends? An unset variable of a script is an empty text, and must not
+    /// mean all keys.
+    fn names_both_ends(&self) -> bool {
+        let is_named = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let KeySpan { prefix, from, to, .. } = &self.keys;
+        let begins = self.from_first || is_named(from);
+        let ends = self.to_last || is_named(to);
+        is_named(prefix) || (begins && ends)
+    }
+}
+
 pub async fn excise(args: ExciseArgs) -> Result {
-    if !args.keys.names_both_ends() {
-        let what = "say which keys go: --prefix, or --from and --to ('' is the first or last key)";
+    if !args.names_both_ends() {
+        let what =
+            "say which keys go: --prefix, or --from (or --from-first) and --to (or --to-last)";
         return Err(Failure::usage(what));
     }
     let keys = args.keys.bounds()?;

@@ -12,12 +12,6 @@ use std::ops::Bound;
 pub type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 impl KeySpan {
-    /// Do the flags name both ends? An unset variable of a script must not mean all keys.
-    pub fn names_both_ends(&self) -> bool {
-        self.prefix.as_ref().is_some_and(|prefix| !prefix.is_empty())
-            || self.from.is_some() && self.to.is_some()
-    }
-
     /// The interval that the flags describe.
     pub fn bounds(&self) -> Result<Bounds> {
         let key = |text: &Option<String>| {

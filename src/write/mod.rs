@@ -14,6 +14,7 @@ use crate::error::{Error, Outcome, Result};
 use crate::options::Durability;
 use bytes::Bytes;
 use sluicedb_actors::bulk_worker::message::Content;
+use sluicedb_actors::failure::WriteFailure;
 use sluicedb_actors::range_owner::message::is_heavy;
 use sluicedb_actors::write::{Submitted, WaitLimit, WritePath};
 use sluicedb_storage::batch::{OPERATION_OVERHEAD_MAX, check_entry, encode_operation};
@@ -207,7 +208,7 @@ impl Db {
             return Ok(self.write_as_change(batch, options).await?.0);
         }
         let submitted = self.submit_batch(batch, options, false).await?;
-        Ok(self.engine().write_path().acknowledged(submitted).await?.0)
+        Ok(self.acknowledged(submitted, options).await?)
     }
 
     /// Submits a batch. Returns once its place in the order of writes is fixed; the [`Ticket`]
@@ -424,7 +425,16 @@ impl Db {
     async fn finish(&self, submitted: Submitted, options: WriteOptions) -> Result<u64> {
         let admitted = self.engine().write_path().admitted(submitted, options.limit).await;
         let admitted = admitted.map_err(|rejected| rejected.failure)?;
-        Ok(self.engine().write_path().acknowledged(admitted).await?.0)
+        Ok(self.acknowledged(admitted, options).await?)
+    }
+
+    async fn acknowledged(
+        &self,
+        submitted: Submitted,
+        options: WriteOptions,
+    ) -> Result<u64, WriteFailure> {
+        let durability = self.durability(options);
+        Ok(self.engine().write_path().acknowledged(submitted, durability).await?.0)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::kit::disk::collect;
 use crate::kit::oracle::{Entries, Map};
 use crate::kit::settings;
 use futures::stream::FusedStream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use sluicedb::{Db, Durability, Options, Scan, ScanBatch, WriteBatch};
 use std::ops::Bound;
 use tokio_test::assert_ready_ok;
@@ -304,6 +304,17 @@ fn cold_blocks_are_scanned_by_another_thread() {
     assert_eq!(keys(db.scan(..)).len(), 500);
     assert!(db.stats().cold_reads > lent);
     assert_eq!(keys(db.scan("k00100".."k00110").rev()).len(), 10);
+    // What is asked for while a read thread fills a batch holds for that batch, too.
+    held.disk.set_reads_without_waiting(false);
+    let begun = || {
+        let mut scan = db.scan("k00100".."k00300");
+        assert!(scan.next().now_or_never().is_none(), "it is cold");
+        scan
+    };
+    assert_eq!(keys(begun().rev().limit(1)), ["k00299"]);
+    assert_eq!(keys(begun().limit(3)), ["k00100", "k00101", "k00102"]);
+    let (_, value) = block_on(begun().keys_only().next()).unwrap().unwrap();
+    assert!(value.is_empty());
     assert_eq!(block_on(db.get("k00400")).unwrap().unwrap()[..], [144; 30]);
 }
 

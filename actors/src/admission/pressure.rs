@@ -236,6 +236,14 @@ pub fn l0_has_room(range: &RangeVersion, config: &EngineConfig) -> bool {
     l0_fullness(range, config) < 1.0
 }
 
+/// May `range` get the tables of another flush before its L0 is merged? With them it must not be
+/// beyond the middle between the runs that start a merge and those that stop flushes.
+pub fn l0_has_slack(range: &RangeVersion, config: &EngineConfig) -> bool {
+    let trigger = range.own.compaction(&config.compaction).l0_trigger as f64;
+    let runs_max = config.l0_tables_max as f64;
+    l0_fullness(range, config) * runs_max + 1.0 <= f64::midpoint(trigger, runs_max)
+}
+
 /// How full a range is. It is 1.0 when the active memtable has reached its hard limit, which is the
 /// account `local`. While the range is flushed in time, it stays at or below half, where the
 /// memtable is sealed. `held_bytes`, everything that the range holds, bounds the queue of sealed

@@ -11,6 +11,7 @@
 //! A failed job changes nothing: its outputs are removed, its inputs stay. Whatever is to blame is
 //! set aside for a while (`state.rs`). Jobs that do not need it go on at once.
 
+mod bursts;
 pub mod counts;
 pub mod decisions;
 pub mod message;
@@ -24,6 +25,7 @@ use crate::failure::{Failure, Failures};
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::{Files, TablesDue};
+use bursts::Bursts;
 use message::{Assignment, PlannerMessage, ProgressWatch, Report};
 use sluicedb_kernel::mailbox::{Inbox, Mailbox};
 use sluicedb_kernel::reply::Reply;
@@ -49,6 +51,7 @@ pub struct CompactionPlanner {
     reports: Inbox<Report>,
     claims: Claims,
     agenda: Agenda,
+    bursts: Bursts,
     rounds: Rounds,
     /// The request that is being served. Others wait in the mailbox.
     request: Option<Request>,
@@ -125,6 +128,7 @@ impl CompactionPlanner {
             reports,
             claims: Claims::new(),
             agenda: Agenda::default(),
+            bursts: Bursts::default(),
             rounds: Rounds::default(),
             request: None,
             requests: 0,

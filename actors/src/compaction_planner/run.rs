@@ -3,9 +3,9 @@
 use super::message::{Assignment, Ended, PlannerMessage, Progress, Report};
 use super::state::whose;
 use super::{CompactionPlanner, Purpose, Request, Worker};
-use crate::admission::pressure::l0_has_room;
+use crate::admission::pressure::l0_has_slack;
 use crate::failure::{Concern, Failure, Party};
-use crate::range_owner::RangeEntry;
+use crate::range_owner::{RangeEntry, Superversion};
 use futures::FutureExt;
 use sluicedb_storage::compact::{Job, ManualStep, Situation, pick};
 use sluicedb_storage::version::{RangeId, SliceName, Version};
@@ -47,7 +47,8 @@ impl CompactionPlanner {
         }
         let now = self.environment.now();
         let next_try = self.setbacks.next_try(now);
-        let next_try = next_try.into_iter().chain(self.next_due(now)).min();
+        let next_try = next_try.into_iter().chain(self.next_due(now));
+        let next_try = next_try.chain(self.bursts.next_end(now)).min();
         let mut alarm = pin!(self.environment.until(next_try).fuse());
         let (inbox, taken) = (&mut self.inbox, self.request.is_some());
         let next_request =
@@ -78,6 +79,7 @@ impl CompactionPlanner {
     fn follow(&mut self) -> Version {
         let superversion = self.topology.superversion.load_full();
         let version = self.files.version(&superversion);
+        self.follow_bursts(&superversion);
         let written = |at: usize| superversion.ranges[at].owner.sizes.batches();
         let (options, now_ms) = (&self.environment.config.compaction, self.environment.unix_ms());
         self.setbacks.prune(&version);
@@ -173,28 +175,31 @@ impl CompactionPlanner {
         Request { number: self.requests, order, shown, reply, first: Ok(()), done_bytes: 0 }
     }
 
-    /// The ranges in which the tables of another flush will be there before a merge of L0 could
-    /// end.
-    ///
-    /// A merge of so many runs takes about as many times as long as a flush. So where the next
-    /// memtable got more than such a part of its size during the last flush, it will be flushed
-    /// before the merge ends. No clock is needed.
-    fn bursts(&self) -> BTreeSet<RangeId> {
-        let superversion = self.topology.superversion.load();
+    /// Looks for flushes, and for those that follow each other fast.
+    fn follow_bursts(&mut self, superversion: &Superversion) {
         let config = &self.environment.config;
-        let is_burst = |range: &&RangeEntry| {
+        let fills = |range: &RangeEntry| {
             let runs = range.stable.own.compaction(&config.compaction).l0_trigger;
             let owner = &range.owner;
             let (active, full) = (owner.sizes.active_bytes(), owner.budget.memtable_bytes);
             !range.sealed.is_empty() || active > full / (runs + 1)
         };
-        let ranges = superversion.ranges.iter().filter(is_burst);
-        // A flush that waits for room in L0 must not be waited for, nor one that fails.
-        let comes = |range: &&RangeEntry| {
-            l0_has_room(&range.stable, config)
-                && self.failures.trouble(Party::Flush, range.id()).is_none()
-        };
-        ranges.filter(comes).map(RangeEntry::id).collect()
+        self.bursts.follow(superversion, self.environment.now(), fills);
+    }
+
+    /// The ranges whose L0 waits for the next flush. A flush that may have to wait for room in L0
+    /// must not be waited for, nor one that fails.
+    fn bursts(&self, now: Instant) -> BTreeSet<RangeId> {
+        let mut bursts = self.bursts.ranges(now);
+        if bursts.is_empty() {
+            return bursts;
+        }
+        let (superversion, config) = (self.topology.superversion.load(), &self.environment.config);
+        bursts.retain(|id| {
+            superversion.range(*id).is_some_and(|range| l0_has_slack(&range.stable, config))
+                && self.failures.trouble(Party::Flush, *id).is_none()
+        });
+        bursts
     }
 
     fn pick(&mut self, version: &Version, merges: bool) -> Option<Job> {
@@ -212,7 +217,7 @@ impl CompactionPlanner {
             now_ms,
             quiet_since_ms: self.agenda.quiet_since_ms(),
             resting: Some(&self.agenda.resting()),
-            bursts: Some(&self.bursts()),
+            bursts: Some(&self.bursts(now)),
             merges,
         };
         let job = pick(&situation, &mut self.rounds);

@@ -99,26 +99,55 @@ fn jobs_that_run_at_once_never_share_a_table() {
 }
 
 /// Goal: while writes are so fast that the next flush will be there before a merge could end, L0
-/// waits for it. When it has twice its limits it waits no longer, nor after the burst.
+/// waits for it. It waits no longer when it has twice its runs, when the next flush is late, or
+/// when it nears the runs that stop flushes.
 ///
-/// Planted: only sealed memtables count; the burst of one range makes all wait.
+/// Planted: only sealed memtables count; the burst of one range makes all wait; a burst that lasts
+/// as long as the memtable is so full; nobody wakes the planner; no look at `l0_tables_max`.
 #[test]
 fn in_a_burst_l0_waits_for_the_next_flush() {
-    let home = Home::new("/planner/burst", RANGES.into());
-    home.fill_l0();
-    let ranges: Vec<_> = home.version().ranges().iter().map(|range| range.id).collect();
-    let full = home.engine.superversion().ranges[0].owner.budget.memtable_bytes;
-    // L0 is merged from two runs on, so a third of a memtable is a burst.
-    let (mut batch, value) = (WriteBatch::new(), vec![7; full / 3]);
-    batch.put([0, 0], &value);
-    home.submit(batch);
-    let mut played = Played::new(&home, RANGES.into());
-    played.look();
-    let begun: BTreeSet<_> = played.running.iter().flatten().map(|job| job.range).collect();
-    assert_eq!(begun, ranges[1..].iter().copied().collect(), "only the first is in a burst");
-    home.runtime.run(PLANNER, home.engine.flush()).expect("the disk works");
-    played.look();
-    assert_eq!(played.running.iter().flatten().filter(|job| job.range == ranges[0]).count(), 1);
+    for l0_tables_max in [8, 3] {
+        let name = format!("/planner/burst/{l0_tables_max}");
+        let home = Home::with(&name, RANGES, RANGES.into(), |config| {
+            config.compaction.l0_trigger = 2;
+            config.l0_tables_max = l0_tables_max;
+        });
+        let mut played = Played::new(&home, RANGES.into());
+        let ranges: Vec<_> = home.version().ranges().iter().map(|range| range.id).collect();
+        let full = home.engine.superversion().ranges[0].owner.budget.memtable_bytes;
+        let begun = |played: &Played| {
+            let ranges = played.running.iter().flatten().map(|job| job.range);
+            ranges.collect::<BTreeSet<_>>()
+        };
+        let pause = Duration::from_millis(200);
+        for n in 0..2 {
+            played.look();
+            assert!(begun(&played).is_empty());
+            home.runtime.advance(pause);
+            let mut batch = WriteBatch::new();
+            for range in 0..RANGES {
+                batch.put([range, 1], [n; 300]);
+            }
+            home.write(batch);
+            // L0 is merged from two runs on, so a third of a memtable is a burst.
+            let (mut batch, value) = (WriteBatch::new(), vec![7; full / 3]);
+            batch.put([0, 0], &value);
+            home.submit(batch);
+        }
+        played.look();
+        if l0_tables_max == 3 {
+            assert_eq!(begun(&played), ranges.iter().copied().collect(), "no slack");
+            continue;
+        }
+        let others = ranges[1..].iter().copied().collect();
+        assert_eq!(begun(&played), others, "only the first is in a burst");
+        home.runtime.advance(pause + pause / 2);
+        played.take();
+        assert_eq!(begun(&played), others, "it may still come");
+        home.runtime.advance(pause / 2);
+        played.take();
+        assert_eq!(begun(&played).len(), ranges.len(), "it is late");
+    }
 }
 
 /// Planted: `Busy` is taken for done.

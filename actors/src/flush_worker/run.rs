@@ -6,7 +6,7 @@ use super::{FlushWorker, write};
 use crate::admission::pressure::l0_has_room;
 use crate::failure::backoff::{LASTING, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party};
-use crate::range_owner::RangeOwner;
+use crate::range_owner::{RangeEntry, RangeOwner};
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage, Work};
 use futures::future::select;
 use sluicedb_storage::version::{RangeId, VersionEdit};
@@ -83,11 +83,14 @@ impl FlushWorker {
 
     /// Writes the frozen memtables as L0 tables and installs them. If that fails, arranges another
     /// attempt: the memtables stay readable, and keep their charge, until their tables are
-    /// published.
+    /// published. All ranges that share the memtables have failed, so that whoever waits for any of
+    /// them is told.
     async fn flush(&mut self, next: &Next<Arc<RangeOwner>>) {
-        let (range, frozen) = (next.range, &next.frozen);
+        let ranges: Vec<_> = next.ranges.iter().map(RangeEntry::id).collect();
         let Err(failure) = self.try_flush(next).await else {
-            self.retries.succeeded(range);
+            for range in ranges {
+                self.retries.succeeded(range);
+            }
             self.failures.attempts.job_succeeded();
             return;
         };
@@ -100,22 +103,29 @@ impl FlushWorker {
         }
         let now = self.environment.now();
         let longest = failure.is_no_space().then_some(LONGEST_NO_SPACE);
-        let pause = self.retries.failed(range, now, longest);
+        let pauses = ranges.iter().map(|range| self.retries.failed(*range, now, longest));
+        let pause = pauses.max().expect("a memtable is of a range");
         // Unlike a log sync, this is sound to repeat: the data is still in memory, and the next
         // attempt uses fresh file numbers (INVARIANT(never-reuse-a-file-number)).
-        tracing::warn!(%range, %failure, ?pause, "a flush failed and will be tried again");
+        tracing::warn!(range = %next.range, %failure, ?pause, "a flush failed; it is tried again");
         self.failures.attempts.retries.add(1);
         // Waiting writers are not refused because of a failure that may be over in a moment.
-        if failure.is_no_space() || pause >= LASTING {
-            self.failures.degrade(Party::Flush.of(range), failure.clone());
+        let lasting = failure.is_no_space() || pause >= LASTING;
+        if lasting {
             // L0 need not wait for this flush any longer.
             self.due.compaction.set();
-            if self.topology.superversion.load().range(range).is_none() {
-                // The range is gone. Whichever range has its memtables now is due.
-                self.failures.recover(Party::Flush.of(range));
-            }
         }
-        self.failed(range, frozen.iter().map(|table| table.id()).collect(), failure).await;
+        for range in ranges {
+            if lasting {
+                self.failures.degrade(Party::Flush.of(range), failure.clone());
+                if self.topology.superversion.load().range(range).is_none() {
+                    // The range is gone. Whichever range has its memtables now is due.
+                    self.failures.recover(Party::Flush.of(range));
+                }
+            }
+            let memtables = next.frozen.iter().map(|table| table.id()).collect();
+            self.failed(range, memtables, failure.clone()).await;
+        }
     }
 
     async fn try_flush(

@@ -12,9 +12,9 @@
 //! in vain (binary exponential backoff). So a busy machine or a slow disk sees one attempt in a
 //! thousand waits.
 //!
-//! Guarantees: nobody polls while two wait, nor for longer than the limit, nor with a waker that
-//! may do more than queue a task. A wait that has polled in vain goes on as any other. Dropping it
-//! changes nothing. Does not: read a clock for a wait that is shared or sleeps.
+//! Guarantees: nobody polls while two wait for a sync, nor for longer than the limit, nor with a
+//! waker that may do more than queue a task. A wait that has polled in vain goes on as any other.
+//! Dropping it changes nothing. Does not: read a clock for a wait that is shared or sleeps.
 
 use super::durable::Durable;
 use sluicedb_kernel::sync::atomic::{AtomicU32, Ordering};

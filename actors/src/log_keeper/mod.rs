@@ -13,6 +13,8 @@ mod growth;
 mod rest;
 mod run;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use crate::failure::Failures;
 use crate::log_writer::Log;

@@ -73,6 +73,8 @@ impl LogKeeper {
                 Ok(()) => {
                     backoff.reset();
                     prepared = true;
+                    // Somebody wants it: it is not given back before he has had time to come.
+                    self.quiet = None;
                 }
                 // The reserve's space may let the next attempt succeed.
                 Err(failure) if self.failures.use_reserve(&failure) => {}

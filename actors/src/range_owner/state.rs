@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn a_memtable_is_full_when_it_uses_its_size_or_its_charge_nears_the_account_s() {
         let mut state = state(64 << 10);
-        let mut charge = |state: &mut OverlayState, charge| {
+        let charge = |state: &mut OverlayState, charge| {
             let seqno = 1 + state.batches;
             apply_one(state, &format!("key{seqno}"), seqno, charge);
             state.reclaim(Seqno::MAX, 1).seal

@@ -1,9 +1,12 @@
 //! Tests that run an engine's actors one by one and hold some of them back.
+//!
+//! Long because all of them share one way to hold an engine.
 
 use super::message::{Change, VersionMessage};
 use crate::bulk_worker::message::{Content, ExternalFile};
 use crate::engine::Engine;
-use crate::failure::{Failure, Outcome, WriteFailure};
+use crate::failure::backoff::LASTING;
+use crate::failure::{Failure, Outcome, Party, WriteFailure};
 use crate::log_writer::message::Durability;
 use crate::runtime::ThreadRuntime;
 use crate::testing::{Stepped, config};
@@ -23,7 +26,7 @@ use sluicedb_storage::table::{BlockCache, ReadTier, TableOptions};
 use sluicedb_storage::version::{NewRange, RangeId, Shards, TableLimits, VersionEdit};
 use sluicedb_storage::vfs::fault::ENOSPC;
 use sluicedb_storage::vfs::{Fault, FaultVfs, MemVfs, OperationKind, Vfs};
-use sluicedb_storage::view::Value;
+use sluicedb_storage::view::{RangeEntry, Value};
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -378,6 +381,52 @@ fn a_change_waits_for_no_flush_that_fails() {
             .expect("memory")
             .is_some()
     );
+}
+
+/// Goal: ranges that share a memtable are flushed together. If that fails for long, those who wait
+/// for any of them are told why.
+///
+/// Planted: only the range that is due has failed.
+#[test]
+fn a_flush_that_fails_has_failed_for_all_ranges_that_share_the_memtable() {
+    let (runtime, disk) = (Stepped::new(), FaultVfs::over_mem(&MemVfs::new()));
+    let control = disk.control();
+    let engine = held(&runtime, Arc::new(disk), "/fails-for-all", 1);
+    put(&engine, [0, 0]);
+    put(&engine, [9, 0]);
+    let at = Bytes::from_static(&[5]);
+    let split = engine.change(Change::Split { keyspace: KeyspaceId::DEFAULT, at });
+    runtime.run(FLUSH, split).expect("memory");
+    let superversion = engine.superversion();
+    let ranges: Vec<_> = superversion.ranges.iter().map(RangeEntry::id).collect();
+    assert_eq!(ranges.len(), 2);
+    control.arm(Fault::of(OperationKind::Create).named(".tmp").sticky());
+    for _ in 0..8 {
+        runtime.poll(FLUSH);
+        runtime.run_all_but(&[]);
+        runtime.advance(LASTING * 2);
+    }
+    let troubles = || ranges.iter().filter_map(|range| trouble(&engine, *range)).count();
+    assert_eq!(troubles(), 2);
+    let split = |n| Change::Split { keyspace: KeyspaceId::DEFAULT, at: Bytes::from(vec![n]) };
+    let mut written = 0;
+    for n in [2, 7] {
+        // The queue of each range has one place for a change.
+        put(&engine, [n, 0]);
+        let mut first = Box::pin(engine.change(split(n)));
+        let Poll::Ready(outcome) = follow(&runtime, &[], &mut first) else { panic!("it waits") };
+        written += usize::from(outcome.is_ok());
+    }
+    assert_eq!(written, 2, "there was room for one each");
+    control.disarm();
+    runtime.advance(LASTING * 60);
+    runtime.poll(FLUSH);
+    runtime.run("nobody", engine.flush()).expect("the disk works");
+    assert_eq!(troubles(), 0);
+}
+
+fn trouble(engine: &Engine, range: RangeId) -> Option<Failure> {
+    engine.parts.failures.trouble_of(Party::Flush.of(range))
 }
 
 /// Makes a database whose only range has this id.

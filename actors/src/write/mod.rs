@@ -35,6 +35,7 @@ use sluicedb_kernel::semaphore::Refused;
 use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::batch::{PointOperations, memory_bytes};
 use sluicedb_storage::codec;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Context;
@@ -301,12 +302,20 @@ impl WritePath {
         }
     }
 
-    /// Resolves to the acknowledgement of a write that was admitted.
+    /// Resolves to the acknowledgement of a write that was admitted with this durability.
     ///
     /// # Cancellation
     /// The write completes.
-    pub async fn acknowledged(&self, mut submitted: Submitted) -> Committed {
+    pub async fn acknowledged(
+        &self,
+        mut submitted: Submitted,
+        durability: Durability,
+    ) -> Committed {
         let poll = |context: &mut Context<'_>| submitted.poll(context);
+        if durability != Durability::Synced {
+            // What it waits for is no sync, so it does not poll.
+            return poll_fn(poll).await;
+        }
         self.wal.polling.along(&self.wal.durable, || self.environment.now(), poll).await
     }
 

@@ -569,7 +569,8 @@ fn one_synced_write_polls_for_its_sync_and_two_do_not() {
     let write = |durability| -> Pin<Box<dyn Future<Output = Committed> + '_>> {
         let (payload, operations) = over(1);
         let submitted = engine.write_path().submit_owned(payload, operations, durability);
-        Box::pin(engine.write_path().acknowledged(submitted.expect("there is room")))
+        let submitted = submitted.expect("there is room");
+        Box::pin(engine.write_path().acknowledged(submitted, durability))
     };
     // Polls once. Returns whether it was ready, and how often it woke its task.
     let poll = |write: &mut Pin<Box<dyn Future<Output = Committed> + '_>>| {
@@ -590,4 +591,11 @@ fn one_synced_write_polls_for_its_sync_and_two_do_not() {
     sync();
     assert_eq!((poll(&mut one), poll(&mut other)), ((true, 0), (true, 0)));
     assert_eq!(poll(&mut write(Durability::Buffered)), (true, 0));
+    // Whoever waits for something else than a sync does not poll.
+    let (payload, operations) = over(1);
+    let submitted = engine.write_path().submit_owned(payload, operations, Durability::Synced);
+    let submitted = submitted.expect("there is room");
+    let acknowledged = engine.write_path().acknowledged(submitted, Durability::Buffered);
+    let mut other: Pin<Box<dyn Future<Output = Committed> + '_>> = Box::pin(acknowledged);
+    assert_eq!(poll(&mut other), (false, 0));
 }

@@ -51,7 +51,15 @@ fn tables_are_ingested_and_bad_ones_change_nothing() {
 #[test]
 fn spans_are_cut_out() {
     let place = filled("db");
-    for no_end in [&[][..], &["--from", "1"], &["--to", "1"], &["--prefix", ""]] {
+    // An unset variable of a script is an empty text.
+    let unset = [
+        &["--from", "", "--to", ""][..],
+        &["--from", "1", "--to", ""],
+        &["--from", "", "--to", "1"],
+        &["--from-first", "--to", ""],
+    ];
+    let no_ends = [&[][..], &["--from", "1"], &["--to", "1"], &["--to-last"], &["--prefix", ""]];
+    for no_end in unset.into_iter().chain(no_ends) {
         place.sluice("excise", no_end).fails(2, "say which keys");
     }
     place.sluice("excise", &["--prefix", "1"]).ok();
@@ -60,8 +68,11 @@ fn spans_are_cut_out() {
     let json = place.sluice("excise", &keys).ok().json();
     assert!(json["seconds"].is_number(), "{json}");
     assert_eq!(count(&place, "old"), 150);
-    place.sluice("excise", &["--from", "29", "--to", ""]).ok();
+    place.sluice("excise", &["--from", "29", "--to-last"]).ok();
     assert_eq!(count(&place, "old"), 140);
+    place.sluice("excise", &["--to-last", "--prefix", "2"]).fails(2, "cannot be used with");
+    place.sluice("excise", &["--from-first", "--to", "06"]).ok();
+    assert_eq!(count(&place, "old"), 130);
     place.on("none", "excise", &["--prefix", "1"]).fails(3, "no database there");
     place.sluice("verify", &[]).ok();
 }

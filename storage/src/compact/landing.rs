@@ -216,10 +216,14 @@ impl<'a> Landing<'a> {
     }
 
     /// Will a drain merge the shard as soon as it gets its turn? Then a keep before it would write
-    /// every byte once more. Where much is superseded, a keep pays by what it drops.
+    /// every byte once more. Where much is superseded, a keep pays by what it drops. Where nothing
+    /// more can land, the drain's turn must be now.
     fn is_drained_soon(&self, shard: &Shard, situation: &Situation<'_>) -> bool {
-        let ShardView { drain_score, superseded, .. } = shard.view;
-        let unclaimed = Situation { claims: &Claims::new(), ..*situation };
+        let ShardView { drain_score, superseded, runs, .. } = shard.view;
+        let nothing = Claims::new();
+        let full = runs >= situation.options.landing_runs_max;
+        let claims = if full { situation.claims } else { &nothing };
+        let unclaimed = Situation { claims, ..*situation };
         drain_score >= 1.0
             && superseded < SUPERSEDED_MUCH
             && self.drain(shard, &unclaimed, drain_score, Choice::Drain).is_some()

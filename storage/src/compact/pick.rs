@@ -60,8 +60,8 @@ impl std::fmt::Debug for Situation<'_> {
     }
 }
 
-/// The score from which on L0 is compacted in a burst of writes.
-const L0_SCORE_IN_BURST: f64 = 2.0;
+/// In a burst of writes, L0 is compacted from so many times as many runs on.
+const L0_TRIGGERS_IN_BURST: usize = 2;
 
 /// A place that is due.
 struct Due<'a> {
@@ -79,12 +79,20 @@ impl Situation<'_> {
         decide(&Situation { options, ..*self })
     }
 
-    /// The score from which on a place is due. In a burst L0 is due from twice its limits on. Each
-    /// merge of L0 rewrites what it overlaps in L1, and in a burst the next merge follows at once.
-    /// So half as many merges rewrite half as much.
-    fn due_from(&self, range: RangeId, place: Place) -> f64 {
-        let is_burst = self.bursts.is_some_and(|bursts| bursts.contains(&range));
-        if place == Place::L0 && is_burst { L0_SCORE_IN_BURST } else { 1.0 }
+    /// The score of a place of the range that is due, with the options of its keyspace.
+    ///
+    /// In a burst L0 is due from twice as many runs on. Each merge of L0 rewrites what it overlaps
+    /// in L1, and in a burst the next merge follows at once. So half as many merges rewrite half as
+    /// much. The limits of its bytes and entries are those that the user has set.
+    fn due(&self, range: &RangeVersion, place: Place) -> Option<f64> {
+        let options = &*range.own.compaction(self.options);
+        let score = |options| score(range, place, options).filter(|score| *score >= 1.0);
+        let due = score(options)?;
+        if place == Place::L0 && self.bursts.is_some_and(|bursts| bursts.contains(&range.id)) {
+            let l0_trigger = options.l0_trigger.saturating_mul(L0_TRIGGERS_IN_BURST);
+            score(&CompactionOptions { l0_trigger, ..options.clone() })?;
+        }
+        Some(due)
     }
 
     pub(super) fn admits(&self, job: &Job) -> bool {
@@ -122,13 +130,8 @@ pub fn pick(situation: &Situation<'_>, rounds: &mut Rounds) -> Option<Job> {
     }
     let landing_score = due.iter().map(|due| due.score).fold(0.0, f64::max);
     for range in situation.ranges {
-        let options = &*range.own.compaction(situation.options);
         for place in range.layers.places() {
-            let due_from = situation.due_from(range.id, place);
-            let Some(score) = score(range, place, options).filter(|score| *score >= due_from)
-            else {
-                continue;
-            };
+            let Some(score) = situation.due(range, place) else { continue };
             let kind = if place == Place::L0 { RoundKind::L0 } else { RoundKind::Regular };
             due.push(Due { range, score, kind, place, landing: None });
         }

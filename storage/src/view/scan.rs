@@ -200,15 +200,6 @@ impl ScanCursor {
     /// Continues at `key`, or at the next key in the direction of travel: forward or back, also
     /// after the end or an error. The walk never leaves the span. Open layers stay open.
     pub fn seek(&mut self, key: &[u8]) {
-        self.go_on(key, Start::At);
-    }
-
-    /// Continues behind `key`. Otherwise as `seek`.
-    pub fn seek_beyond(&mut self, key: &[u8]) {
-        self.go_on(key, Start::After);
-    }
-
-    fn go_on(&mut self, key: &[u8], start: Start) {
         self.is_placed = false;
         self.is_lent = false;
         let span = &self.spec.span;
@@ -226,7 +217,7 @@ impl ScanCursor {
             self.start = Start::Bound;
             first_range(superversion, &self.spec)
         } else {
-            self.start = start;
+            self.start = Start::At;
             self.last.clear();
             self.last.extend_from_slice(key);
             superversion.route_index(self.spec.keyspace, key)

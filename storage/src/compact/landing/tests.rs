@@ -186,6 +186,31 @@ fn t000_13_a_landing_waits_for_no_other_ranges() {
     assert_eq!(busy.len(), 2, "{running:?}");
 }
 
+/// Goal: the drain of a full shard has to wait for a long merge below it. A keep makes room, or
+/// nothing could land until that merge ends.
+///
+/// Planted: what will be drained some time is not kept.
+#[test]
+fn t000_14_a_full_shard_whose_drain_has_to_wait_is_kept() {
+    let mut range = range(1, b"", None, b"m");
+    let of = |n: u64| landed(n, &slice(10 + n, b"a", b"c", MIB));
+    range.layers = range.layers.with(Place::Landing(1, 0), (1..=4).map(of).collect());
+    range.layers = range.layers.with(Place::Main(1), vec![slice(1, b"a", b"d", 100 * MIB)]);
+    range.layers = range.layers.with(Place::Main(2), vec![slice(2, b"a", b"d", MIB)]);
+    let options = CompactionOptions { landing_batch: 4, keep_trigger: 2.0, ..options() };
+    let mut planner = Planner::new(version(vec![range]), options);
+    assert_eq!(planner.pick(true).expect("it is full").mode(), LandingMode::Drain);
+    let whole = planner.options.clone();
+    planner.options.level_base_bytes = MIB;
+    planner.options.landing_runs_max = 5;
+    let below = planner.claim().expect("the level is over its limit");
+    assert_eq!((below.input_place(), below.mode()), (Place::Main(1), LandingMode::None));
+    planner.options = whole;
+    assert_eq!(planner.pick(true).expect("it is full").mode(), LandingMode::Keep);
+    drop(below);
+    assert_eq!(planner.pick(true).expect("it is full").mode(), LandingMode::Drain);
+}
+
 /// Goal: the oldest table of a full shard cannot be merged, so no drain is possible. Newer tables
 /// are merged into themselves, or nothing could land any more, not even in other shards.
 ///

@@ -344,11 +344,12 @@ fn a7_without_landings_l0_goes_around_what_has_landed() {
 }
 
 /// Goal: in a burst of writes, L0 is merged, or lands, half as often. Other ranges and levels are
-/// as due as ever.
+/// as due as ever, and so is an L0 that has more bytes than it may have.
 ///
-/// Planted: bursts are ignored; no bound; L1 waits as well; the burst of any range counts.
+/// Planted: bursts are ignored; no bound; L1 waits as well; the burst of any range counts; twice
+/// all limits.
 #[test]
-fn in_a_burst_l0_waits_until_it_has_twice_its_limits() {
+fn in_a_burst_l0_waits_until_it_has_twice_as_many_runs() {
     let l0 = |runs: u64| (0..runs).map(|n| t(20 - n, "a", "z", 1)).collect::<Vec<_>>();
     let (here, elsewhere) = ([RangeId::FIRST].into(), [RangeId(7)].into());
     for (bursts, due_from) in [(None, 4), (Some(&elsewhere), 4), (Some(&here), 8)] {
@@ -367,7 +368,13 @@ fn in_a_burst_l0_waits_until_it_has_twice_its_limits() {
         }
     }
     let version = version_of(l0(4), vec![vec![t(5, "a", "c", 6), t(6, "d", "f", 6)]]);
-    let (options, claims) = (options(), Claims::new());
+    let (mut options, claims) = (options(), Claims::new());
+    options.l0_bytes_max = MIB / 8;
+    let quiet = situation(&version, &options, &claims, &NONE);
+    let burst = Situation { bursts: Some(&here), ..quiet };
+    let job = super::pick(&burst, &mut Rounds::default()).expect("L0 has many bytes");
+    assert_eq!(job.input_place(), Place::L0);
+    options.l0_bytes_max = u64::MAX;
     let quiet = situation(&version, &options, &claims, &NONE);
     let burst = Situation { bursts: Some(&here), ..quiet };
     let job = super::pick(&burst, &mut Rounds::default()).expect("L1 is over its limit");

@@ -1,0 +1,48 @@
+//! The keeper in an engine whose actors the test runs one by one.
+
+use super::FIRST_SEGMENT_BYTES;
+use crate::engine::Engine;
+use crate::log_writer::message::Durability;
+use crate::testing::{Stepped, config};
+use crate::version_manager::message::Change;
+use bytes::Bytes;
+use sluicedb_storage::batch::WriteBatch;
+use sluicedb_storage::keyspace::KeyspaceId;
+use sluicedb_storage::vfs::MemVfs;
+use std::sync::Arc;
+use std::time::Duration;
+
+const KEEPER: &str = "sluice-log";
+
+/// Goal: a change that finds the segment full after a rest gets the next one. A record of a change
+/// is as short as can be, so one of these changes is the first to find no room.
+///
+/// Planted: the keeper gives the spare back before the version manager has had time to come.
+#[test]
+fn a_segment_that_a_change_waits_for_is_not_given_back() {
+    let runtime = Stepped::new();
+    let mut config = config("/change-after-rest", 1);
+    config.compaction.rest_after_ms = 1;
+    let opening = Engine::open(config, Arc::new(MemVfs::new()), Arc::new(runtime.clone()));
+    let engine = runtime.run("nobody", opening).expect("an empty directory opens");
+    let mut batch = WriteBatch::new();
+    batch.put("key", vec![7; FIRST_SEGMENT_BYTES as usize - (6 << 10)]);
+    let payload = batch.take_encoded().into();
+    engine.write_path().submit_owned(payload, 1, Durability::Buffered).expect("there is room");
+    let segments = || engine.parts.wal.with_log(|log| log.segments.current_first_seqno());
+    let (first, mut changes) = (segments().expect("it runs"), 0);
+    while segments().expect("it runs") == first {
+        for again in [false, true] {
+            runtime.advance(Duration::from_secs(1));
+            runtime.poll(KEEPER);
+            runtime.run_all_but(&[]);
+            let (keyspace, at) = (KeyspaceId::DEFAULT, Bytes::from_static(b"m"));
+            let change =
+                if again { Change::Merge { keyspace, at } } else { Change::Split { keyspace, at } };
+            runtime.run("nobody", engine.change(change)).expect("the disk works");
+            changes += 1;
+        }
+        assert!(changes < 400, "they are in the log");
+    }
+    assert!(changes > 10, "the segment was nearly full");
+}
