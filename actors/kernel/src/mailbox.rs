@@ -16,6 +16,7 @@
 //! assert_eq!(mailbox.try_reserve(60).unwrap_err(), Refused::Full);
 //! permit.send("hello").expect("open"); // never waits
 //! assert!(mailbox.len() == 1 && !mailbox.is_empty());
+//! assert_eq!(inbox.try_recv_if(|message| message.is_empty()), None); // it stays
 //! assert_eq!((block_on(inbox.recv()), inbox.try_recv()), (Some("hello"), None));
 //! mailbox.close();
 //! assert_eq!(block_on(inbox.recv()), None);
@@ -162,6 +163,12 @@ impl<T> Inbox<T> {
         self.0.receive()
     }
 
+    /// The next message, if there is one and `wanted` says so. Otherwise it stays the next one.
+    /// `wanted` runs under the queue's lock: it should only look.
+    pub fn try_recv_if(&mut self, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
+        self.0.receive_if(wanted)
+    }
+
     /// The next message. `None` when the mailbox is closed and no message can follow.
     ///
     /// # Cancellation
@@ -245,7 +252,16 @@ impl<T> Queue<T> {
 
     /// Takes the oldest message, and gives its room back.
     fn receive(&self) -> Option<T> {
-        let (message, bytes) = self.pop()?;
+        self.receive_if(|_| true)
+    }
+
+    /// Takes the oldest message if it is wanted, and gives its room back.
+    fn receive_if(&self, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
+        let (message, bytes) = {
+            let mut messages = lock(&self.messages);
+            let is_wanted = messages.list.front().is_some_and(|(message, _)| wanted(message));
+            if is_wanted { messages.list.pop_front() } else { None }
+        }?;
         self.handled(1);
         self.room.release(Amount::taken(1, bytes));
         Some(message)

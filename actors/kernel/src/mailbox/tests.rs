@@ -26,6 +26,21 @@ fn room_comes_back_when_a_message_is_received() {
     assert_eq!(inbox.try_recv(), None);
 }
 
+/// Planted: a message that is not wanted is dropped; the room of one that is taken stays in use; a
+/// wanted message behind another is taken.
+#[test]
+fn a_message_that_is_not_wanted_stays_the_next_one() {
+    let (mailbox, mut inbox) = small();
+    assert_eq!(inbox.try_recv_if(|_| true), None);
+    assert_eq!(send(&mailbox, 5, 1), Ok(()));
+    assert_eq!(send(&mailbox, 5, 2), Ok(()));
+    assert_eq!(inbox.try_recv_if(|message| *message == 2), None);
+    assert_eq!((mailbox.len(), send(&mailbox, 1, 3)), (2, Err(Refused::Full)));
+    assert_eq!(inbox.try_recv_if(|message| *message == 1), Some(1));
+    assert_eq!((mailbox.len(), send(&mailbox, 5, 3)), (1, Ok(())));
+    assert_eq!((inbox.try_recv(), inbox.try_recv()), (Some(2), Some(3)));
+}
+
 #[test]
 fn closing_refuses_senders_and_keeps_what_was_queued() {
     let (mailbox, mut inbox) = small();
