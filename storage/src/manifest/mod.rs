@@ -24,10 +24,11 @@
 //!  24 edit (version/edit/mod.rs), `length` bytes
 //! ```
 //!
-//! Guarantees: an edit is durable once `append` has returned, and after any crash it is whole or
-//! absent. A torn end is cut off and reported. Damage is corruption, and the open is refused, if it
-//! lies below the snapshot's end, below the `synced_to` of a later record, or after a clean close.
-//! `CURRENT` is replaced only when the new manifest is durable under its name.
+//! Guarantees: an edit is durable once `append`, or a later `sync`, has returned. After any crash
+//! it is whole or absent, and no edit is there without those before it. A torn end is cut off and
+//! reported. Damage is corruption, and the open is refused, if it lies below the snapshot's end,
+//! below the `synced_to` of a later record, or after a clean close. `CURRENT` is replaced only when
+//! the new manifest is durable under its name.
 //!
 //! Not here: what an edit contains, and the deletion of files.
 

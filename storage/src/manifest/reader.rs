@@ -161,6 +161,8 @@ fn fold(path: &Path, offset: u64, record: &Record<'_>, loaded: &mut LoadedManife
 }
 
 /// Judges whether the bytes from `loaded.bytes` on, which are not a record, are torn or damaged.
+/// INVARIANT(synced-to-is-durable): whole records may be behind a torn one if they shared its sync.
+/// They are torn off with it.
 fn judge_tail(
     path: &Path,
     identity: &Identity,

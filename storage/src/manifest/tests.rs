@@ -16,6 +16,8 @@ use crate::vfs::{DiskOperation, Fault, FaultVfs, OperationKind, Vfs};
 use std::path::Path;
 use std::sync::Arc;
 
+mod unsynced;
+
 const DIR: &str = "/db";
 const DB_ID: [u8; 16] = *b"0123456789abcdef";
 
@@ -329,21 +331,6 @@ fn a_conflicting_edit_is_refused_and_the_writer_goes_on() {
     assert!(matches!(writer.append(&bad), Err(Error::Invalid { .. })));
     writer.append(&edits()[0]).unwrap();
     assert_eq!(reload(&vfs).unwrap().records, 2);
-}
-
-#[test]
-fn a_failed_sync_is_final() {
-    let mem = MemVfs::new();
-    mem.create_dir_all(Path::new(DIR)).unwrap();
-    let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
-    let mut writer = create(&vfs);
-    mem.power_off_after(1);
-    let error = writer.append(&edits()[0]).unwrap_err();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
-    mem.power_on();
-    assert_eq!(writer.append(&edits()[0]).unwrap_err().to_string(), error.to_string());
-    assert!(writer.roll_over(FileNumber(5), None).is_err());
-    assert!(writer.failure().is_some());
 }
 
 /// What an append or a roll-over that failed at operation `k` left; `None` if nothing failed.

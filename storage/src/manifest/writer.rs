@@ -1,9 +1,14 @@
 //! The one writer of the manifest.
 //!
+//! Several edits may be appended before one sync. INVARIANT(synced-to-is-durable): each of them
+//! says how far the file was durable before them, and claims nothing of the others. So a crash
+//! before the sync leaves some of them from the first on, and the rest is a torn end.
+//!
 //! What a failure means depends on one question: is it known what the disk holds afterwards?
 //!
 //! * A write found no space. Then only a part of the edit is on the disk, so the edit is not in the
-//!   manifest. Nothing is appended behind that part: the next edit goes into a new manifest.
+//!   manifest. Nothing is appended behind that part: the next edit goes into a new manifest. The
+//!   edits before that part are not concerned: a sync still makes them durable.
 //! * A new manifest could not be written. Then it is removed, and `CURRENT` still names the old
 //!   one.
 //! * Any other write failed, or a sync, or a swap of `CURRENT` that may or may not have happened.
@@ -36,14 +41,17 @@ pub struct ManifestWriter {
     roll_bytes: u64,
 }
 
-/// A manifest file, and its durable length.
+/// A manifest file.
 #[derive(Debug)]
 struct Sink {
     identity: Identity,
     path: PathBuf,
     file: Arc<dyn File>,
     snapshot_bytes: u64,
+    /// Where the next edit goes.
     tail: u64,
+    /// Up to here the file is durable.
+    synced_to: u64,
 }
 
 impl ManifestWriter {
@@ -80,7 +88,7 @@ impl ManifestWriter {
         self.roll_bytes = bytes;
     }
 
-    /// The contents of the manifest: all appended edits, folded.
+    /// The contents of the manifest: all appended edits, folded, also those that are not durable.
     pub fn image(&self) -> &Image {
         &self.image
     }
@@ -105,24 +113,43 @@ impl ManifestWriter {
         self.failed.as_ref()
     }
 
-    /// Makes one edit durable. After a crash it is whole or absent. It must have passed
-    /// `Version::apply`; an edit that contradicts the manifest is refused. Blocks on the disk.
+    /// Bytes of edits that no sync has made durable.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.sink.tail - self.sink.synced_to
+    }
+
+    /// Appends one edit and makes it durable, with every edit before it. Blocks on the disk.
     ///
     /// # Errors
-    /// If `failure` is `None` afterwards, the edit is not in the manifest and never will be; if
-    /// `must_roll_over` is true then, there was no space, and the next edit must go through
-    /// `roll_over`. Otherwise the writer has failed for good.
+    /// As [`append_unsynced`](Self::append_unsynced) and [`sync`](Self::sync).
     ///
     /// # Panics
     /// If `must_roll_over` is true.
     pub fn append(&mut self, edit: &VersionEdit) -> Result<()> {
+        self.append_unsynced(edit)?;
+        self.sync()
+    }
+
+    /// Appends one edit, which the next sync makes durable. After a crash before that it is whole
+    /// or absent; if it is absent, so are the edits behind it. It must have passed
+    /// `Version::apply`; an edit that contradicts the manifest, with all edits so far, is refused.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// If `failure` is `None` afterwards, the edit is not in the manifest and never will be; if
+    /// `must_roll_over` is true then, there was no space, and the next edit must go through
+    /// `roll_over`. The edits before it are as they were. Otherwise the writer has failed for good.
+    ///
+    /// # Panics
+    /// If `must_roll_over` is true.
+    pub fn append_unsynced(&mut self, edit: &VersionEdit) -> Result<()> {
         self.check_alive()?;
         assert!(!self.torn, "behind an edit that was not written whole there comes no other");
         let next = self.image.admits(edit).map_err(|conflict| refused(&conflict))?;
         let (mut bytes, mut payload) = (Vec::new(), Vec::new());
         edit.encode(&mut payload);
-        let Sink { identity, path, file, tail, .. } = &self.sink;
-        frame::encode_record(&mut bytes, identity, *tail, RecordType::Edit, *tail, &payload)?;
+        let Sink { identity, path, file, tail, synced_to, .. } = &self.sink;
+        frame::encode_record(&mut bytes, identity, *tail, RecordType::Edit, *synced_to, &payload)?;
         if let Err(e) = file.write_all_at(&bytes, *tail) {
             let error = Error::io_at("write", path, *tail, e);
             if error.is_no_space() {
@@ -131,14 +158,28 @@ impl ManifestWriter {
             }
             return self.fail(error);
         }
-        if let Err(e) = file.sync_data() {
-            let error = Error::io("sync", path, e);
-            return self.fail(error);
-        }
         self.sink.tail += bytes.len() as u64;
         match next {
             Some(next) => self.image = next,
             None => self.image.apply(edit).expect("it was admitted"),
+        }
+        Ok(())
+    }
+
+    /// Makes every edit durable that was appended. Does nothing if all of them are. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// The writer has failed for good: nobody knows which of these edits a power cut would leave.
+    pub fn sync(&mut self) -> Result<()> {
+        self.check_alive()?;
+        let Sink { path, file, tail, synced_to, .. } = &mut self.sink;
+        if *synced_to < *tail {
+            if let Err(e) = file.sync_data() {
+                let error = Error::io("sync", path, e);
+                return self.fail(error);
+            }
+            *synced_to = *tail;
         }
         Ok(())
     }
@@ -156,12 +197,12 @@ impl ManifestWriter {
     }
 
     /// Writes the whole image, with `edit` applied if given, as manifest `number`, and makes
-    /// `CURRENT` name it. Returns the old manifest's number; the caller may remove that file.
-    /// Blocks on the disk.
+    /// `CURRENT` name it. Then every edit so far is durable. Returns the old manifest's number; the
+    /// caller may remove that file. Blocks on the disk.
     ///
     /// # Errors
-    /// As `append`: if `failure` is `None` afterwards, the old manifest still counts, without
-    /// `edit`.
+    /// As `append_unsynced`: if `failure` is `None` afterwards, the old manifest still counts,
+    /// without `edit`.
     pub fn roll_over(
         &mut self,
         number: FileNumber,
@@ -258,5 +299,5 @@ fn write_and_swap(
         db_id: identity.db_id,
     };
     current::swap(vfs, dir, &current)?;
-    Ok(Sink { identity, path, file, snapshot_bytes: length, tail: length })
+    Ok(Sink { identity, path, file, snapshot_bytes: length, tail: length, synced_to: length })
 }
