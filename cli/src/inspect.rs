@@ -231,6 +231,10 @@ fn counters(stats: &Stats) -> Table {
         ("log: bytes, syncs", format!("{}, {}", bytes(stats.log_bytes), count(stats.log_syncs))),
         ("log segments", count(stats.log_segments)),
         (
+            "manifest: edits, syncs",
+            format!("{}, {}", count(stats.edits), count(stats.manifest_syncs)),
+        ),
+        (
             "memory: active, sealed",
             format!("{}, {}", bytes(stats.active_bytes), bytes(stats.sealed_bytes)),
         ),

@@ -144,7 +144,7 @@ impl Stats {
         );
         take_over!(counters.versions => stats:
             seals_size seals_pressure seals_log seals_idle seals_flush
-            flushes flush_bytes edits tables_deleted
+            flushes flush_bytes edits manifest_syncs tables_deleted
         );
         take_over!(counters.ranges => stats:
             splits_bytes splits_entries splits_heat merges_cold range_tries_failed

@@ -156,8 +156,11 @@ pub struct Stats {
     pub bulk_entries: u64,
     /// Tables of other databases, or of this one, that were taken over as they are.
     pub bulk_tables_linked: u64,
-    /// Manifest edits made durable.
+    /// Edits of the manifest.
     pub edits: u64,
+    /// How often edits of the manifest were made durable. Flushes and compactions that are ready at
+    /// the same time share one sync, so this may rise more slowly than `edits`.
+    pub manifest_syncs: u64,
     /// Live tables.
     pub tables: u64,
     /// Bytes of the live tables that are in use.

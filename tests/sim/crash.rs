@@ -18,6 +18,7 @@ use sluicedb::{Db, Durability, Options, WriteOptions};
 use sluicedb_storage::vfs::{CrashKind, DiskOperation, MemVfs, OperationKind};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ struct Image {
     doing: Option<&'static str>,
     disk: MemVfs,
     promises: Promises,
+    /// Edits that are in the manifest and not synced.
+    unsynced_edits: u64,
 }
 
 /// Counts of what a sweep has met: a sweep without a torn log proves nothing about torn logs.
@@ -50,6 +53,8 @@ struct Tally {
     work: Work,
     /// Crashes before a write to the manifest.
     edits: u64,
+    /// Power cuts with several edits in the manifest that no sync has made durable.
+    shared_syncs: u64,
     /// Opens that found tables in landings.
     landed: u64,
     per_kind: BTreeMap<OperationKind, u64>,
@@ -90,6 +95,7 @@ fn record_at(
     let images: Arc<Mutex<Vec<Image>>> = Arc::default();
     let kinds: Arc<Mutex<BTreeMap<OperationKind, u64>>> = Arc::default();
     let (taken, seen, story) = (Arc::clone(&images), Arc::clone(&kinds), history.clone());
+    let unsynced = AtomicU64::new(0);
     vfs.on_operation(move |disk, operation| {
         *seen.lock().unwrap().entry(operation.kind).or_default() += 1;
         if at(operation, &story) {
@@ -98,8 +104,16 @@ fn record_at(
                 disk: disk.kill_clone(),
                 doing: story.doing(),
                 promises: story.promises(),
+                unsynced_edits: unsynced.load(Ordering::Relaxed),
             };
             taken.lock().unwrap().push(image);
+        }
+        if operation.path.to_string_lossy().contains("MANIFEST") {
+            match operation.kind {
+                OperationKind::Write => drop(unsynced.fetch_add(1, Ordering::Relaxed)),
+                OperationKind::Sync => unsynced.store(0, Ordering::Relaxed),
+                _ => {}
+            }
         }
     });
     let simulator =
@@ -125,7 +139,7 @@ fn record_at(
         synced: driver.history.len(),
     };
     let (operation, disk) = ("the end".to_owned(), vfs.kill_clone());
-    let last = Image { operation, doing: None, disk, promises };
+    let last = Image { operation, doing: None, disk, promises, unsynced_edits: 0 };
     let mut images = std::mem::take(&mut *images.lock().unwrap());
     images.push(last);
     for (kind, count) in kinds.lock().unwrap().iter() {
@@ -193,6 +207,8 @@ fn check(
     let count = judge(contents, &found, least, most)?;
     let stats = db.stats();
     tally.edits += u64::from(image.operation.contains("MANIFEST"));
+    let power_cut = matches!(crash, Crash::PowerCut(_));
+    tally.shared_syncs += u64::from(power_cut && image.unsynced_edits > 1);
     tally.landed += u64::from(stats.landing_tables > 0);
     tally.torn += u64::from(stats.recovered_torn_bytes > 0);
     tally.replayed += u64::from(stats.recovered_entries > 0);
@@ -350,6 +366,7 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
         assert!(tally.nested.iter().all(|count| *count >= 300), "{tally:?}");
         assert!(tally.torn >= 50 && tally.replayed >= 500 && tally.partial >= 100, "{tally:?}");
         assert!(tally.work.drops >= 3, "{tally:?}");
+        assert!(tally.shared_syncs >= 40, "{tally:?}");
         // Landings have their own sweep.
         tally.work.demand(2);
         let all = ["split", "merge", "delete", "ingest", "replace", "checkpoint"];
@@ -374,7 +391,9 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
 }
 
 /// Goal: whatever is changing a landing, a crash before any write to the manifest leaves it as it
-/// was before or after.
+/// was before or after. That holds also for edits that share a sync.
+///
+/// Planted: an edit claims that those before it are durable; edits that are never synced.
 #[test]
 fn t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after() {
     let mut tally = Tally::default();
@@ -394,6 +413,7 @@ fn t000_12_a_crash_at_any_edit_of_a_landing_finds_it_before_or_after() {
     if replayed().is_none() {
         tally.work.demand(20);
         assert!(tally.edits >= 1_000 && tally.landed >= 500, "{tally:?}");
+        assert!(tally.shared_syncs >= 200, "{tally:?}");
     }
 }
 

@@ -25,7 +25,7 @@
 //! Long because the three steps of a change are one protocol, read from top to bottom.
 
 use super::VersionManager;
-use super::message::{Change, Changed, Destination, InstallFailure};
+use super::message::{Change, Changed, Destination};
 use super::obsolete::ObsoleteTables;
 use crate::failure::{Failure, Party, WriteFailure};
 use crate::log_writer::NoRoom;
@@ -81,6 +81,8 @@ pub(super) struct Outcomes {
     /// Tables that no slice names once the outcomes are recorded, with the first superversion
     /// without them.
     dropped: Vec<(u64, Vec<Arc<TableHandle>>)>,
+    /// The same of outcomes that an edit has which is not durable yet.
+    unsynced: Vec<(u64, Vec<Arc<TableHandle>>)>,
 }
 
 impl Outcomes {
@@ -99,12 +101,17 @@ impl Outcomes {
         edit.last_seqno = edit.last_seqno.max(last);
     }
 
-    /// Clears the outcomes, which an edit has recorded.
-    pub(super) fn clear(&mut self, tables: &ObsoleteTables) {
+    /// An edit has them, which is not durable yet.
+    pub(super) fn appended(&mut self) {
         self.settled.clear();
         self.abandoned.clear();
         self.flushed.clear();
-        for (superversion, dropped) in self.dropped.drain(..) {
+        self.unsynced.append(&mut self.dropped);
+    }
+
+    /// Every edit that has some of them is durable.
+    pub(super) fn synced(&mut self, tables: &ObsoleteTables) {
+        for (superversion, dropped) in self.unsynced.drain(..) {
             tables.dropped(&dropped, superversion);
         }
     }
@@ -155,7 +162,7 @@ impl VersionManager {
         // The callers were answered first, because this costs a write.
         if self.outcomes.let_files_go() && self.failures.health.failure().is_none() {
             // If it fails, the next edit records the outcomes.
-            let _ = self.append(&mut VersionEdit::default());
+            let _ = self.append(VersionEdit::default());
         }
     }
 
@@ -238,20 +245,15 @@ impl VersionManager {
         let Some(edit) = self.edit_for(change, &current)? else { return Ok(None) };
         // File numbers are never reused, so ids of changes are not either.
         let id = ChangeId(self.files.numbers.take().0);
-        let mut prepare = VersionEdit {
-            prepared: vec![(id, edit.clone())],
-            next_file_number: Some(self.files.numbers.high_water()),
-            ..VersionEdit::default()
-        };
-        match self.append(&mut prepare) {
-            Ok(()) => Ok(Some(Prepared { id, edit, number: current.number })),
-            Err(InstallFailure::Failed(failure)) => {
+        let prepared = vec![(id, edit.clone())];
+        if let Err(failure) = self.append(VersionEdit { prepared, ..VersionEdit::default() }) {
+            if self.manifest.failure().is_some() {
+                // The manifest may have the change.
                 change.keep_tables();
-                Err(failure)
             }
-            Err(InstallFailure::NotInstalled(failure)) => Err(failure),
-            Err(InstallFailure::Conflict(what)) => unreachable!("it was made for this: {what}"),
+            return Err(failure);
         }
+        Ok(Some(Prepared { id, edit, number: current.number }))
     }
 
     /// What `change` does to the current superversion. `None` if it does nothing. Blocks on the
@@ -425,7 +427,7 @@ impl VersionManager {
             let epoch = current.epoch + u64::from(!edit.ranges_removed.is_empty());
             let ranges = ranges.into_iter().map(|entry| entry.range).collect();
             let keyspaces = Arc::clone(version.keyspaces());
-            self.publish(Superversion::new(number, epoch, born, keyspaces, ranges));
+            self.publish(Arc::new(Superversion::new(number, epoch, born, keyspaces, ranges)));
             // A range that will never be flushed must not have waiters.
             self.topology.follow_closing(&self.accounts);
             self.wal.counts.changes.bump(1);

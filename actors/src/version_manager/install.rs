@@ -1,138 +1,207 @@
-//! How a version replaces another: the edit is validated, made durable and swapped in; then memory
-//! is released.
+//! How a version replaces another: edits are validated, made durable and swapped in; then memory is
+//! released.
+//!
+//! Installs that wait one behind the other in the mailbox form a group: each is validated against
+//! the version with those before it, and each is refused alone. One sync makes the edits durable,
+//! and one swap shows them.
 //!
 //! INVARIANT(single-swapper): only `publish` below stores the superversion.
 //! INVARIANT(manifest-before-swap): an edit is synced before the version it makes is published.
 
-use super::message::{Flushed, InstallFailure, Work};
-use super::{VersionManager, manifest, state};
+use super::message::{Flushed, Install, InstallFailure, Installed, VersionMessage, Work};
+use super::{VersionManager, state};
 use crate::failure::space::reserve_wanted;
 use crate::failure::{Failure, Party};
 use crate::range_owner::{RangeEntry, Superversion};
+use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::filename::FileNumber;
-#[cfg(debug_assertions)]
 use sluicedb_storage::version::check::check;
-use sluicedb_storage::version::{RangeId, TableHandle, VersionEdit};
+use sluicedb_storage::version::{RangeId, TableHandle, Version, VersionEdit};
 use sluicedb_storage::view::put_behind;
 use std::sync::Arc;
 
+/// A group has at most this many installs.
+pub(super) const GROUP_INSTALLS_MAX: usize = 32;
+/// A group takes no further install once its edits have this many bytes.
+pub(super) const GROUP_BYTES_MAX: u64 = 1 << 20;
+
+/// Installs under one sync. Nobody sees any of it yet.
+struct Group {
+    /// The superversion that shows them.
+    number: u64,
+    /// What readers see, with the edits so far.
+    next: Arc<Superversion>,
+    version: Version,
+    /// The installs so far. Told once all of the group is published.
+    replies: Vec<(Reply<Installed>, Installed)>,
+    appended: Vec<Appended>,
+}
+
+/// An edit that is in the manifest, and what follows once it is durable and published.
+struct Appended {
+    floor: FileNumber,
+    /// Tables that it brought.
+    tables: Vec<Arc<TableHandle>>,
+    /// Tables that no slice names after it.
+    dropped: Vec<Arc<TableHandle>>,
+    flush: Option<AppendedFlush>,
+}
+
+struct AppendedFlush {
+    flushed: Flushed,
+    ranges: Vec<RangeId>,
+    bytes: u64,
+}
+
 impl VersionManager {
-    /// Edit, durable, swap, forget: in this order.
-    pub(super) fn install(
+    /// Installs `first`, and every install that waits right behind it, up to a limit.
+    pub(super) async fn install(&mut self, first: Install) {
+        if let Err(failed) = self.settle().await {
+            first.reply.send(Err(InstallFailure::NotInstalled(failed.failure)));
+            return;
+        }
+        let current = self.topology.superversion.load_full();
+        let mut group = Group {
+            number: current.number + 1,
+            version: current.version(self.files.tables.obsolete_files()),
+            next: current,
+            replies: Vec::new(),
+            appended: Vec::new(),
+        };
+        self.join(&mut group, first);
+        let is_install = |message: &VersionMessage| matches!(message, VersionMessage::Install(_));
+        while group.replies.len() < GROUP_INSTALLS_MAX
+            && self.manifest.unsynced_bytes() < GROUP_BYTES_MAX
+            && let Some(VersionMessage::Install(next)) = self.inbox.try_recv_if(is_install)
+        {
+            // A crash may leave the edits so far without the next one.
+            self.check_rules(&group.next);
+            self.join(&mut group, next);
+        }
+        let Group { next, version, mut replies, appended, .. } = group;
+        drop(version);
+        if !appended.is_empty() {
+            match self.sync() {
+                Ok(()) => self.show(next, appended),
+                Err(failure) => {
+                    for (_, installed) in replies.iter_mut().filter(|(_, end)| end.is_ok()) {
+                        *installed = Err(InstallFailure::Failed(failure.clone()));
+                    }
+                }
+            }
+        }
+        for (reply, installed) in replies {
+            reply.send(installed);
+        }
+    }
+
+    /// Takes an install into the group, or refuses it and leaves the group as it is.
+    fn join(&mut self, group: &mut Group, install: Install) {
+        let Install { edit, tables, work, reply } = install;
+        let joined = self.append_to(group, *edit, tables, work);
+        group.replies.push((reply, joined.map(|appended| group.appended.push(appended))));
+    }
+
+    /// Appends the edit of an install.
+    fn append_to(
         &mut self,
+        group: &mut Group,
         mut edit: VersionEdit,
-        tables: &[Arc<TableHandle>],
-        work: &Work,
-    ) -> Result<(), InstallFailure> {
+        tables: Vec<Arc<TableHandle>>,
+        work: Work,
+    ) -> Result<Appended, InstallFailure> {
         if let Some(failure) = self.failures.health.failure() {
             return Err(InstallFailure::Failed(failure));
         }
-        let current = self.topology.superversion.load_full();
-        let before = current.version(self.files.tables.obsolete_files());
+        let before = &group.version;
         let flushed = match work {
             Work::Flushed(flushed) => {
-                edit = state::bring_home(&current, flushed, tables)
+                edit = state::bring_home(&group.next, &flushed, &tables)
                     .map_err(|error| InstallFailure::NotInstalled(Failure::storage(error)))?;
                 Some(flushed)
             }
             Work::Merged(gone) => {
-                state::are_there(&before, gone).map_err(InstallFailure::Conflict)?;
+                state::are_there(before, &gone).map_err(InstallFailure::Conflict)?;
                 None
             }
         };
         let version = before
-            .apply(&edit, tables)
+            .apply(&edit, &tables)
             .map_err(|conflict| InstallFailure::Conflict(conflict.to_string()))?;
-        let mut ranges = state::without(&current.ranges, flushed);
+        let mut ranges = state::without(&group.next.ranges, flushed.as_ref());
         put_behind(ranges.iter_mut(), &version);
         let (floor, newest) = self.log_needed(&ranges).map_err(InstallFailure::Failed)?;
         edit.log_floor = Some(floor);
         // INVARIANT(no-log-file-missing): every edit names the newest segment.
         edit.newest_segment = Some(newest);
-        // INVARIANT(counters-agree): each edit says how far the counters are.
-        edit.next_file_number = Some(self.files.numbers.high_water());
         // A memtable may have entries of batches that are not visible yet.
         let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();
         edit.last_seqno = Some(self.topology.visible().max(flushed_to.unwrap_or_default()));
-        let flushed_ranges: Vec<_> = edit.flushed.iter().map(|(range, _)| *range).collect();
-        self.append(&mut edit)?;
-        self.counts.edits.add(1);
-        self.wal.raise_floor(floor);
-
-        self.swap(&current, ranges);
-        // Readers hold obsolete tables from now on. The age of these reads counts from here at the
-        // latest.
-        self.owners.memory.points.notice(self.environment.now());
-        let number = current.number + 1;
-        self.files.obsolete.added(tables, number);
+        let flush = flushed.map(|flushed| AppendedFlush {
+            flushed,
+            ranges: edit.flushed.iter().map(|(range, _)| *range).collect(),
+            bytes: edit.added.iter().map(|(_, _, slice)| slice.file_bytes()).sum(),
+        });
+        self.append_unsynced(&mut edit).map_err(|failure| match self.manifest.failure() {
+            None => InstallFailure::NotInstalled(failure),
+            Some(_) => InstallFailure::Failed(failure),
+        })?;
+        let mut dropped = before.dropped_by(&edit, &version);
         // All of a table may have been cut out meanwhile.
         let is_named = |table: &Arc<TableHandle>| {
             edit.added.iter().any(|(_, _, slice)| slice.number() == table.number())
         };
-        let unnamed: Vec<_> = tables.iter().filter(|table| !is_named(table)).cloned().collect();
-        self.files.obsolete.dropped(&unnamed, number);
-        // Deleted once their last reader is gone.
-        self.files.obsolete.dropped(&before.dropped_by(&edit, &version), number);
-        drop((current, before, version));
-        self.count_tables();
+        dropped.extend(tables.iter().filter(|table| !is_named(table)).cloned());
+        group.next = Arc::new(with_ranges(&group.next, group.number, ranges));
+        group.version = version;
+        Ok(Appended { floor, tables, dropped, flush })
+    }
 
-        if let Some(flushed) = flushed {
+    /// Publishes what a group has made durable, and forgets what nobody needs any more.
+    fn show(&mut self, next: Arc<Superversion>, appended: Vec<Appended>) {
+        let number = next.number;
+        self.publish(next);
+        // Readers hold obsolete tables from now on. The age of these reads counts from here at the
+        // latest.
+        self.owners.memory.points.notice(self.environment.now());
+        let mut flushes = Vec::new();
+        for Appended { floor, tables, dropped, flush } in appended {
+            self.wal.raise_floor(floor);
+            self.files.obsolete.added(&tables, number);
+            // Deleted once their last reader is gone.
+            self.files.obsolete.dropped(&dropped, number);
+            flushes.extend(flush);
+        }
+        self.count_tables();
+        for AppendedFlush { flushed, ranges, bytes } in flushes {
             // Counted before anybody who waits for the flush is told.
-            let bytes = edit.added.iter().map(|(_, _, slice)| slice.file_bytes()).sum();
             self.counts.flush_bytes.add(bytes);
             self.counts.flushes.add(flushed.memtables.len() as u64);
-            self.forget(flushed, flushed_ranges);
+            self.forget(&flushed, ranges);
         }
         self.due.compaction.set();
         self.due.flush.set();
         self.wal.due.keeping.set();
-        Ok(())
-    }
-
-    /// Makes `edit` durable, and with it the outcomes of changes.
-    pub(super) fn append(&mut self, edit: &mut VersionEdit) -> Result<(), InstallFailure> {
-        self.outcomes.put_into(edit);
-        // An earlier edit may have named a larger number: those of flushes and changes need not be
-        // visible yet. The manifest refuses one that falls.
-        let recorded = self.manifest.image().last_seqno;
-        edit.last_seqno = edit.last_seqno.map(|last| last.max(recorded));
-        let edit = &*edit;
-        let mut appended = manifest::append(&mut self.manifest, edit, &self.files);
-        if let Err(failure) = &appended
-            && self.manifest.failure().is_none()
-            && self.failures.use_reserve(failure)
-        {
-            appended = manifest::append(&mut self.manifest, edit, &self.files);
-        }
-        let Err(failure) = appended else {
-            self.failures.recover(Party::Manifest);
-            self.outcomes.clear(&self.files.obsolete);
-            return Ok(());
-        };
-        if self.manifest.failure().is_none() {
-            self.failures.degrade(Party::Manifest, failure.clone());
-            return Err(InstallFailure::NotInstalled(failure));
-        }
-        // After a power cut the manifest may or may not hold the edit. So nothing may be deleted or
-        // acknowledged any more in this incarnation.
-        self.failures.fail(failure.clone());
-        Err(InstallFailure::Failed(failure))
     }
 
     /// Publishes `ranges` in place of those of `current`. Routes and keyspaces stay.
     pub(super) fn swap(&self, current: &Superversion, ranges: Vec<RangeEntry>) {
-        let Superversion { number, epoch, born, .. } = *current;
-        let keyspaces = Arc::clone(&current.keyspaces);
-        self.publish(Superversion::new(number + 1, epoch, born, keyspaces, ranges));
+        self.publish(Arc::new(with_ranges(current, current.number + 1, ranges)));
     }
 
     /// The only store of the superversion.
-    pub(super) fn publish(&self, next: Superversion) {
-        #[cfg(debug_assertions)]
-        if let Err(broken) = check(&next.version(self.files.tables.obsolete_files())) {
+    pub(super) fn publish(&self, next: Arc<Superversion>) {
+        self.check_rules(&next);
+        self.topology.superversion.store(next);
+    }
+
+    /// Walks the rules of a version, in debug builds.
+    fn check_rules(&self, next: &Superversion) {
+        if cfg!(debug_assertions)
+            && let Err(broken) = check(&next.version(self.files.tables.obsolete_files()))
+        {
             panic!("the new version breaks a rule: {broken}");
         }
-        self.topology.superversion.store(Arc::new(next));
     }
 
     /// INVARIANT(publish-before-forget): the version with these entries is current, so new readers
@@ -200,25 +269,22 @@ impl VersionManager {
         }
         let current = self.topology.superversion.load_full();
         let (floor, newest) = self.log_needed(&current.ranges)?;
-        let mut edit = VersionEdit {
+        self.append(VersionEdit {
             log_floor: Some(floor),
             newest_segment: Some(newest),
-            next_file_number: Some(self.files.numbers.high_water()),
             last_seqno: Some(self.topology.visible()),
             clean_close: true,
             ..VersionEdit::default()
-        };
-        match self.append(&mut edit) {
-            Ok(()) => {
-                self.wal.raise_floor(floor);
-                let max = self.environment.config.space_reserve_bytes;
-                self.failures.cut_reserve(reserve_wanted(max, 0, self.table_bytes));
-                Ok(())
-            }
-            Err(InstallFailure::Failed(failure) | InstallFailure::NotInstalled(failure)) => {
-                Err(failure)
-            }
-            Err(InstallFailure::Conflict(what)) => unreachable!("no table is in it, yet: {what}"),
-        }
+        })?;
+        self.wal.raise_floor(floor);
+        let max = self.environment.config.space_reserve_bytes;
+        self.failures.cut_reserve(reserve_wanted(max, 0, self.table_bytes));
+        Ok(())
     }
+}
+
+/// The superversion `number` with the routes and keyspaces of `current`, and these ranges.
+fn with_ranges(current: &Superversion, number: u64, ranges: Vec<RangeEntry>) -> Superversion {
+    let Superversion { epoch, born, .. } = *current;
+    Superversion::new(number, epoch, born, Arc::clone(&current.keyspaces), ranges)
 }

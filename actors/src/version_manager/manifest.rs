@@ -1,67 +1,105 @@
 //! How edits are made durable: the version manager's disk work.
 
-use super::message::InstallFailure;
-use super::{Files, VersionManager};
-use crate::failure::Failure;
+use super::VersionManager;
+use crate::failure::{Failure, Party};
 use sluicedb_storage::filename::FileKind;
-use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::version::VersionEdit;
 
 impl VersionManager {
+    /// Makes `edit` durable, and with it the outcomes of changes.
+    ///
+    /// # Errors
+    /// As `append_unsynced`.
+    pub(super) fn append(&mut self, mut edit: VersionEdit) -> Result<(), Failure> {
+        self.append_unsynced(&mut edit)?;
+        self.sync()
+    }
+
+    /// Appends `edit`, and with it the outcomes of changes. The next sync makes it durable.
+    ///
+    /// # Errors
+    /// If the manifest has not failed, the edit has not happened and will not, and the edits before
+    /// it are as they were.
+    pub(super) fn append_unsynced(&mut self, edit: &mut VersionEdit) -> Result<(), Failure> {
+        self.outcomes.put_into(edit);
+        // INVARIANT(counters-agree): each edit says how far the counters are.
+        edit.next_file_number = Some(self.files.numbers.high_water());
+        // An earlier edit may have named a larger number: those of flushes and changes need not be
+        // visible yet. The manifest refuses one that falls.
+        let recorded = self.manifest.image().last_seqno;
+        edit.last_seqno = edit.last_seqno.map(|last| last.max(recorded));
+        let mut written = self.write(edit);
+        if let Err(failure) = &written
+            && self.manifest.failure().is_none()
+            && self.failures.use_reserve(failure)
+        {
+            written = self.write(edit);
+        }
+        match &written {
+            Ok(()) => {
+                self.failures.recover(Party::Manifest);
+                self.outcomes.appended();
+                self.counts.edits.add(1);
+            }
+            Err(failure) if self.manifest.failure().is_none() => {
+                self.failures.degrade(Party::Manifest, failure.clone());
+            }
+            Err(failure) => self.failures.fail(failure.clone()),
+        }
+        written
+    }
+
+    /// Makes the appended edits durable. Then rolls over to a fresh manifest if the current one has
+    /// grown.
+    ///
+    /// # Errors
+    /// The manifest has failed: after a power cut it may or may not hold the edits. So nothing may
+    /// be deleted or acknowledged any more in this incarnation.
+    pub(super) fn sync(&mut self) -> Result<(), Failure> {
+        let mut synced = self.manifest.sync().map_err(Failure::from);
+        if synced.is_ok() && self.manifest.wants_roll_over() {
+            match self.roll_over(None) {
+                Err(failure) if self.manifest.failure().is_none() => {
+                    // The edits are durable where they are. The next sync tries the rollover again.
+                    tracing::warn!(%failure, "the manifest could not be rewritten");
+                    self.failures.attempts.retries.add(1);
+                }
+                rolled => synced = rolled,
+            }
+        }
+        match &synced {
+            Ok(()) => {
+                self.counts.manifest_syncs.add(1);
+                self.outcomes.synced(&self.files.obsolete);
+            }
+            Err(failure) => self.failures.fail(failure.clone()),
+        }
+        synced
+    }
+
     /// Makes durable that every number given out so far is used, whatever became of it.
     pub(super) fn keep_numbers(&mut self) -> Result<(), Failure> {
-        if let Some(failure) = self.failures.health.failure() {
-            return Err(failure);
-        }
-        let mut edit = VersionEdit {
-            next_file_number: Some(self.files.numbers.high_water()),
-            ..VersionEdit::default()
-        };
-        match self.append(&mut edit) {
-            Ok(()) => Ok(()),
-            Err(InstallFailure::Failed(failure) | InstallFailure::NotInstalled(failure)) => {
-                Err(failure)
-            }
-            Err(InstallFailure::Conflict(what)) => unreachable!("numbers only rise, yet: {what}"),
+        match self.failures.health.failure() {
+            Some(failure) => Err(failure),
+            None => self.append(VersionEdit::default()),
         }
     }
-}
 
-/// Makes `edit` durable. Then rolls over to a fresh manifest if the current one has grown. If this
-/// fails while `manifest.failure()` is `None`, the edit has not happened, and the next one may.
-pub(super) fn append(
-    manifest: &mut ManifestWriter,
-    edit: &VersionEdit,
-    files: &Files,
-) -> Result<(), Failure> {
-    if manifest.must_roll_over() {
-        return roll_over(manifest, Some(edit), files);
-    }
-    manifest.append(edit)?;
-    if manifest.wants_roll_over()
-        && let Err(failure) = roll_over(manifest, None, files)
-    {
-        if manifest.failure().is_some() {
-            return Err(failure);
+    fn write(&mut self, edit: &VersionEdit) -> Result<(), Failure> {
+        if self.manifest.must_roll_over() {
+            return self.roll_over(Some(edit));
         }
-        // The edit is durable where it is. The next edit tries the rollover again.
-        tracing::warn!(%failure, "the manifest could not be rewritten");
-        files.failures.attempts.retries.add(1);
+        Ok(self.manifest.append_unsynced(edit)?)
     }
-    Ok(())
-}
 
-fn roll_over(
-    manifest: &mut ManifestWriter,
-    edit: Option<&VersionEdit>,
-    files: &Files,
-) -> Result<(), Failure> {
-    let number = files.numbers.take();
-    let old = manifest.roll_over(number, edit)?;
-    let path = FileKind::Manifest(old).path(files.environment.dir());
-    if let Err(error) = files.environment.vfs.remove(&path) {
-        // The file is garbage now. The next open removes it.
-        tracing::warn!(path = %path.display(), %error, "an old manifest was left behind");
+    fn roll_over(&mut self, edit: Option<&VersionEdit>) -> Result<(), Failure> {
+        let number = self.files.numbers.take();
+        let old = self.manifest.roll_over(number, edit)?;
+        let path = FileKind::Manifest(old).path(self.environment.dir());
+        if let Err(error) = self.environment.vfs.remove(&path) {
+            // The file is garbage now. The next open removes it.
+            tracing::warn!(path = %path.display(), %error, "an old manifest was left behind");
+        }
+        Ok(())
     }
-    Ok(())
 }

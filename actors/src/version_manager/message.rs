@@ -23,6 +23,7 @@ pub enum InstallFailure {
     Failed(Failure),
 }
 
+/// The actor that was asked is gone.
 impl From<Failure> for InstallFailure {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
@@ -112,20 +113,27 @@ pub enum Work {
     Merged(Vec<(RangeId, Place, SliceMeta)>),
 }
 
+/// How an install ends.
+pub type Installed = Result<(), InstallFailure>;
+
+/// An edit of the tree: new tables, or new places of tables.
+#[derive(Debug)]
+pub struct Install {
+    /// What changes.
+    pub edit: Box<VersionEdit>,
+    /// The added tables.
+    pub tables: Vec<Arc<TableHandle>>,
+    /// What the tables replace.
+    pub work: Work,
+    /// Told after the swap.
+    pub reply: Reply<Installed>,
+}
+
 /// Messages to the version manager.
 #[derive(Debug)]
 pub enum VersionMessage {
     /// Make an edit durable, then swap.
-    Install {
-        /// What changes.
-        edit: Box<VersionEdit>,
-        /// The added tables.
-        tables: Vec<Arc<TableHandle>>,
-        /// What the tables replace.
-        work: Work,
-        /// Told after the swap.
-        reply: Reply<Result<(), InstallFailure>>,
-    },
+    Install(Install),
     /// Give a range a fresh active memtable and its old one to the flush worker.
     Seal {
         /// Which range.

@@ -53,6 +53,8 @@ use std::sync::Arc;
 pub struct VersionCounts {
     /// Manifest edits.
     pub edits: Counter,
+    /// How often edits were made durable.
+    pub manifest_syncs: Counter,
     /// Tables deleted.
     pub tables_deleted: Counter,
     /// Memtables sealed because they were full.

@@ -1,7 +1,7 @@
 //! Tables that a job has written and that no manifest names yet.
 
 use super::Files;
-use super::message::{InstallFailure, VersionMessage, Work};
+use super::message::{Install, InstallFailure, Installed, VersionMessage, Work};
 use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_storage::table::TableMeta;
 use sluicedb_storage::version::{SliceMeta, TableHandle, VersionEdit};
@@ -49,12 +49,12 @@ impl Outputs {
         versions: &Mailbox<VersionMessage>,
         edit: VersionEdit,
         work: Work,
-    ) -> Result<(), InstallFailure> {
+    ) -> Installed {
         let failures = Arc::clone(&self.files.failures);
         let installed = failures.ask(versions, |reply| {
             let (edit, tables) = (Box::new(edit), self.handles());
             self.may_be_named = true;
-            VersionMessage::Install { edit, tables, work, reply }
+            VersionMessage::Install(Install { edit, tables, work, reply })
         });
         let installed = installed.await;
         if let Err(InstallFailure::Conflict(_) | InstallFailure::NotInstalled(_)) = &installed {

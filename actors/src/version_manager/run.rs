@@ -2,7 +2,7 @@
 
 use super::VersionManager;
 use super::change::Wanted;
-use super::message::{InstallFailure, VersionMessage};
+use super::message::VersionMessage;
 use crate::failure::space::reserve_wanted;
 use crate::failure::{Failure, Scope};
 use futures::FutureExt;
@@ -15,12 +15,7 @@ impl VersionManager {
         self.look_after_reserve();
         while let Some(message) = self.next_message().await {
             match message {
-                VersionMessage::Install { edit, tables, work, reply } => {
-                    let settled = self.settle().await;
-                    let settled =
-                        settled.map_err(|failed| InstallFailure::NotInstalled(failed.failure));
-                    reply.send(settled.and_then(|()| self.install(*edit, &tables, &work)));
-                }
+                VersionMessage::Install(install) => self.install(install).await,
                 VersionMessage::Seal { range, memtable } => {
                     if self.active_id(range) == Some(memtable) {
                         self.seal_if_due(range);

@@ -152,15 +152,13 @@ impl VersionManager {
             return;
         }
         self.seal_policy.let_go = floor;
-        let mut edit = VersionEdit {
+        let edit = VersionEdit {
             log_floor: Some(floor),
             newest_segment: Some(newest),
-            next_file_number: Some(self.files.numbers.high_water()),
             last_seqno: Some(self.topology.visible()),
             ..VersionEdit::default()
         };
-        if self.append(&mut edit).is_ok() {
-            self.counts.edits.add(1);
+        if self.append(edit).is_ok() {
             self.wal.raise_floor(floor);
             self.wal.due.keeping.set();
         } else {

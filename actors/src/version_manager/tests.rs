@@ -33,6 +33,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+mod installs;
+
 const FLUSH: &str = "sluice-flush";
 
 fn put(engine: &Engine, key: [u8; 2]) {
