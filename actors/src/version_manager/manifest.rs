@@ -1,6 +1,7 @@
 //! How edits are made durable: the version manager's disk work.
 
 use super::VersionManager;
+use crate::failure::backoff::LONGEST_NO_SPACE;
 use crate::failure::{Failure, Party};
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::version::VersionEdit;
@@ -75,6 +76,24 @@ impl VersionManager {
             Err(failure) => self.failures.fail(failure.clone()),
         }
         synced
+    }
+
+    /// Tries a manifest again that could not be written, after a pause. Whoever had the edit may
+    /// not want it any more, and then nobody else would find out that there is space again.
+    pub(super) fn look_after_manifest(&mut self) {
+        if self.failures.is_stopped() || self.failures.trouble_of(Party::Manifest).is_none() {
+            self.manifest_retry = None;
+            return;
+        }
+        let now = self.environment.now();
+        let (mut backoff, at) = self.manifest_retry.take().unwrap_or_default();
+        let at = match at {
+            Some(at) if at > now => at,
+            Some(_) if self.append(VersionEdit::default()).is_ok() => return,
+            _ => now + backoff.after_failure_at_most(LONGEST_NO_SPACE),
+        };
+        self.seal_policy.look_again(at);
+        self.manifest_retry = Some((backoff, Some(at)));
     }
 
     /// Makes durable that every number given out so far is used, whatever became of it.

@@ -29,6 +29,7 @@ mod tests;
 use crate::admission::Accounts;
 use crate::counter::Counter;
 use crate::failure::Failures;
+use crate::failure::backoff::Backoff;
 use crate::failure::space::ReserveWatch;
 use crate::log_writer::Log;
 use crate::range_owner::{Owners, Topology};
@@ -47,6 +48,7 @@ use sluicedb_storage::version::RangeId;
 use state::FlushWaiters;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Counts since the database was opened.
 #[derive(Debug, Default)]
@@ -85,6 +87,9 @@ pub struct TablesDue {
     pub ranges: Signal,
 }
 
+/// The pauses between attempts to write the manifest, and when the next one is.
+type ManifestRetry = (Backoff, Option<Instant>);
+
 /// The actor. A thread of its own drives it, because it syncs the manifest.
 #[derive(Debug)]
 pub struct VersionManager {
@@ -100,6 +105,8 @@ pub struct VersionManager {
     counts: Arc<VersionCounts>,
     inbox: Inbox<VersionMessage>,
     manifest: ManifestWriter,
+    /// Set while the manifest cannot be written.
+    manifest_retry: Option<ManifestRetry>,
     waiters: FlushWaiters,
     /// Ranges whose last flush failed, or that cannot be flushed.
     failing: BTreeSet<RangeId>,
@@ -145,6 +152,7 @@ impl VersionManager {
             counts: Arc::default(),
             inbox,
             manifest,
+            manifest_retry: None,
             waiters: FlushWaiters::default(),
             failing: BTreeSet::new(),
             hopeless: false,

@@ -50,6 +50,7 @@ impl VersionManager {
             self.delete_obsolete();
             self.look_after_waiters();
             self.look_after_memtables();
+            self.look_after_manifest();
             self.look_after_reserve();
             self.accounts.board.look();
             self.due.ranges.set();

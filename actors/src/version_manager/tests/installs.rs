@@ -10,6 +10,7 @@ use sluicedb_storage::version::{Place, SliceMeta};
 use sluicedb_storage::vfs::fault::EIO;
 use sluicedb_storage::vfs::{CrashKind, FaultControl};
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// Chooses no compaction while it is held. So tables stay where the test puts them.
 const PLANNER: &str = "sluice-plan";
@@ -241,6 +242,35 @@ fn a8a_no_space_for_one_install_leaves_the_others_that_share_its_sync() {
     assert_eq!(kinds(&ends), ["installed"; 2]);
     assert!(engine.parts.failures.health.is_running());
     assert_eq!(places_after_a_power_cut(&mem, "/no-space", 3), [moved; 3]);
+}
+
+/// Goal: a manifest that found no space once is tried again although nobody else has an edit. It is
+/// tried often enough to notice space soon, and not all the time.
+///
+/// Planted: it waits for the next edit of somebody (a database that rests stays degraded); a retry
+/// without a pause.
+#[test]
+fn a8a_a_manifest_that_found_no_space_is_tried_again_by_itself() {
+    let runtime = Stepped::new();
+    let (mem, control, engine) = on_a_full_disk(&runtime, "/again");
+    let full = Fault::of(OperationKind::Write).named("MANIFEST").errno(ENOSPC);
+    control.arm(full.times(20));
+    assert_eq!(kinds(&run(&runtime, &engine, [down(&engine, 0)])), ["not installed"]);
+    let mut passed = 0;
+    while !engine.parts.failures.health.is_running() {
+        assert!(passed < 30_000, "it stays degraded");
+        runtime.advance(Duration::from_millis(10));
+        passed += 10;
+        runtime.poll("sluice-version");
+        runtime.run_all_but(&[PLANNER]);
+    }
+    assert_eq!(control.fired().len(), 20);
+    // From 50 ms on the pauses double, up to half a second.
+    assert_eq!(passed, 50 + 100 + 200 + 400 + 16 * 500);
+    let ends = run(&runtime, &engine, [down(&engine, 0)]);
+    assert_eq!(kinds(&ends), ["installed"]);
+    let (top, moved) = (Some(Place::L0), Some(Place::Main(1)));
+    assert_eq!(places_after_a_power_cut(&mem, "/again", 3), [moved, top, top]);
 }
 
 /// Goal: the outcome of a change is recorded once, by the first edit that is in the manifest.
