@@ -202,8 +202,12 @@ impl Version {
     /// Index of the range that `key` of `keyspace` is routed to; `None` if there is no such
     /// keyspace.
     pub fn route_index(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<usize> {
-        let is_behind =
-            |range: &Arc<RangeVersion>| (range.keyspace, &range.span.lo[..]) <= (keyspace, key);
+        // An empty bound is nowhere in memory. Some processors take 50 ns to compare none of its
+        // bytes.
+        let is_behind = |range: &Arc<RangeVersion>| {
+            let lo = &range.span.lo[..];
+            range.keyspace < keyspace || range.keyspace == keyspace && (lo.is_empty() || lo <= key)
+        };
         let at = self.ranges.partition_point(is_behind).checked_sub(1)?;
         (self.ranges[at].keyspace == keyspace).then_some(at)
     }
