@@ -11,6 +11,7 @@ use sluicedb_kernel::sync::lock;
 use sluicedb_storage::compact::CompactionOptions;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::KeyspaceId;
+use sluicedb_storage::side_by_side::SideBySide;
 use sluicedb_storage::table::{Compression, TableOptions};
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -178,6 +179,8 @@ impl Stepped {
         panic!("it is never done; there are {:?}", self.names());
     }
 }
+
+impl SideBySide for Stepped {}
 
 impl Runtime for Stepped {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {

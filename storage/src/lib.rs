@@ -17,6 +17,7 @@ pub mod keyspace;
 pub mod limits;
 pub mod memtable;
 pub mod points;
+pub mod side_by_side;
 pub mod stripe;
 pub mod sync;
 pub mod vfs;

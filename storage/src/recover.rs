@@ -5,8 +5,8 @@
 //!
 //! 1. Read `CURRENT` and the manifest. Check that each table that it names is there and has its
 //!    length.
-//! 2. Replay the log into memtables. Flush them to L0 when they exceed the budget, and at the end.
-//!    So everything that will be readable is durable before anybody can read it.
+//! 2. Replay the log. Write what it has into tables of L0 when that exceeds the budget, and at the
+//!    end. So everything that will be readable is durable before anybody can read it.
 //! 3. Write a new manifest whose log floor is above every replayed segment, and swap it in.
 //! 4. Only now remove old logs, old manifests and files that were never published.
 //!
@@ -14,6 +14,7 @@
 //! nothing that was there. The caller holds the directory's lock.
 
 pub mod directory;
+mod gathered;
 mod replay;
 
 use self::directory::DirectoryState;
@@ -23,6 +24,7 @@ use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::limits::COUNTERS_AT_OPEN_MAX;
 use crate::manifest::{self, LoadedManifest, ManifestWriter, TornTail};
+use crate::side_by_side::{Piece, SideBySide};
 use crate::table::TableOptions;
 use crate::version::{Conflict, Image, SliceMeta, TableCache, TableLimits, Version, VersionEdit};
 use crate::vfs::Vfs;
@@ -43,8 +45,8 @@ pub struct RecoverOptions {
     /// The keys at which the ranges of a new database meet, ascending. An existing database keeps
     /// its own.
     pub split_keys: Vec<Bytes>,
-    /// Memory for replayed entries, of all ranges together, in bytes. Above it, the largest
-    /// memtables are flushed. A single batch may exceed it.
+    /// Memory for replayed entries, of all ranges together, in bytes. Above it, the ranges with the
+    /// most are flushed. A single batch may exceed it.
     pub replay_bytes_max: usize,
     /// Options of the tables that are made from the log.
     pub table: TableOptions,
@@ -54,6 +56,8 @@ pub struct RecoverOptions {
     pub shards: usize,
     /// Limits of the open tables, and the cache of their blocks.
     pub tables: TableLimits,
+    /// Runs what can be done in any order: writing tables, removing files.
+    pub side_by_side: Arc<dyn SideBySide>,
 }
 
 /// A recovered database, before any actor runs.
@@ -274,7 +278,7 @@ fn reopen(
             return Err(error);
         }
     };
-    report.files_removed = sweep(vfs, dir, &manifest);
+    report.files_removed = sweep(vfs, dir, &manifest, options.side_by_side.as_ref());
     report.log = Some(log);
     Ok(Recovered {
         db_id,
@@ -344,37 +348,38 @@ fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Prob
 
 /// Removes the files that the new manifest does not need. Foreign files stay, and so do files that
 /// cannot be removed; the next open tries again.
-fn sweep(vfs: &Arc<dyn Vfs>, dir: &Path, manifest: &ManifestWriter) -> Vec<String> {
+fn sweep(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    manifest: &ManifestWriter,
+    side_by_side: &dyn SideBySide,
+) -> Vec<String> {
     let image = manifest.image();
     let live: BTreeSet<_> = image.slices.values().map(SliceMeta::number).collect();
-    let mut removed = Vec::new();
-    let names = match vfs.list(dir) {
+    let mut names = match vfs.list(dir) {
         Ok(names) => names,
         Err(error) => {
             tracing::warn!(%error, "old files are not removed: the directory cannot be listed");
-            return removed;
+            return Vec::new();
         }
     };
-    for name in names {
-        let obsolete = match FileKind::parse(&name) {
-            None | Some(FileKind::Lock | FileKind::Current | FileKind::Reserve) => false,
-            Some(FileKind::Temp(_) | FileKind::Spare(_)) => true,
-            Some(FileKind::Manifest(number)) => number < manifest.number(),
-            Some(FileKind::Wal(number)) => number < image.log_floor,
-            Some(FileKind::Table(number)) => {
-                number < image.next_file_number && !live.contains(&number)
-            }
-        };
-        if !obsolete {
-            continue;
-        }
-        match vfs.remove(&dir.join(&name)) {
-            Ok(()) => removed.push(name),
+    names.retain(|name| match FileKind::parse(name) {
+        None | Some(FileKind::Lock | FileKind::Current | FileKind::Reserve) => false,
+        Some(FileKind::Temp(_) | FileKind::Spare(_)) => true,
+        Some(FileKind::Manifest(number)) => number < manifest.number(),
+        Some(FileKind::Wal(number)) => number < image.log_floor,
+        Some(FileKind::Table(number)) => number < image.next_file_number && !live.contains(&number),
+    });
+    names.sort();
+    let mut removed = vec![false; names.len()];
+    let pieces = names.iter().zip(&mut removed).map(|(name, removed)| -> Piece<'_> {
+        Box::new(move || match vfs.remove(&dir.join(name)) {
+            Ok(()) => *removed = true,
             Err(error) => tracing::warn!(%error, file = %name, "an old file is not removed"),
-        }
-    }
-    removed.sort();
-    removed
+        })
+    });
+    side_by_side.run(pieces.collect());
+    names.into_iter().zip(removed).filter_map(|(name, removed)| removed.then_some(name)).collect()
 }
 
 #[cfg(test)]

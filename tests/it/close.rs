@@ -5,6 +5,7 @@ use crate::kit::settings::NO_WAIT;
 use futures::future::BoxFuture;
 use sluicedb::{Db, Durability, ErrorKind, HealthState, Outcome, Result, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::{Runtime, Task};
+use sluicedb_storage::side_by_side::SideBySide;
 use sluicedb_storage::vfs::{LockError, MemVfs, Vfs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -192,6 +193,8 @@ impl Stingy {
         Arc::new(Self { inner: home.simulator.handle(), left: left.into() })
     }
 }
+
+impl SideBySide for Stingy {}
 
 impl Runtime for Stingy {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {

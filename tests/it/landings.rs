@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use sluicedb::{Db, ErrorKind, Options};
 use sluicedb_actors::runtime::{Runtime, Task};
 use sluicedb_storage::filename::FileKind;
+use sluicedb_storage::side_by_side::SideBySide;
 use sluicedb_storage::version::{Image, Place, SliceMeta};
 use sluicedb_storage::vfs::Vfs;
 use std::sync::Arc;
@@ -233,6 +234,8 @@ struct SetBack {
     clock: Arc<dyn Runtime>,
     by_ms: AtomicU64,
 }
+
+impl SideBySide for SetBack {}
 
 impl Runtime for SetBack {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {

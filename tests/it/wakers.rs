@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use sluicedb::{Db, Durability, HealthState, Options, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::{Runtime, Task, ThreadRuntime};
 use sluicedb_kernel::sync::block_on as block_on_in_waker;
+use sluicedb_storage::side_by_side::SideBySide;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -192,6 +193,8 @@ struct TurnsOfCallers {
     log_is_at_work: Arc<AtomicBool>,
     turns_begin: Arc<Barrier>,
 }
+
+impl SideBySide for TurnsOfCallers {}
 
 impl Runtime for TurnsOfCallers {
     fn spawn(&self, name: &str, mut body: BoxFuture<'static, ()>) -> std::io::Result<Task> {

@@ -12,6 +12,7 @@ use super::chance::Chance;
 use futures::future::BoxFuture;
 use sluicedb_actors::runtime::{Runtime, Task};
 use sluicedb_kernel::combining::preempt;
+use sluicedb_storage::side_by_side::SideBySide;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -286,6 +287,9 @@ enum Choice {
     Task(usize),
     Nobody,
 }
+
+/// On the one thread that it has.
+impl SideBySide for Simulator {}
 
 impl Runtime for Simulator {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {

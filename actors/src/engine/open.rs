@@ -143,6 +143,7 @@ fn recover(
             memory_bytes_max: config.open_tables_bytes_max,
             blocks: BlockCache::new(config.cache_bytes),
         },
+        side_by_side: Arc::<dyn Runtime>::clone(runtime),
         fresh_id: config.fresh_id,
         split_keys: config.initial_split_keys.clone(),
     };

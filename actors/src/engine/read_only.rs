@@ -152,6 +152,7 @@ fn recover(
             memory_bytes_max: config.open_tables_bytes_max,
             blocks: BlockCache::new(config.cache_bytes),
         },
+        side_by_side: Arc::<dyn Runtime>::clone(&runtime),
     };
     let began = runtime.now();
     let above = Arc::clone(&overlay) as Arc<dyn Vfs>;

@@ -10,6 +10,7 @@ pub mod cores;
 mod environment;
 pub mod jobs;
 pub mod pool;
+mod side_by_side;
 mod turns;
 mod waking;
 
@@ -21,6 +22,7 @@ use sluicedb_kernel::reply::{Answer, reply};
 use sluicedb_kernel::sync::{block_on, lock};
 use sluicedb_kernel::wake;
 use sluicedb_storage::give_way;
+use sluicedb_storage::side_by_side::SideBySide;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
@@ -32,7 +34,7 @@ use std::time::{Instant, SystemTime};
 use waking::WakingThreads;
 
 /// Threads and time.
-pub trait Runtime: Send + Sync + Debug + 'static {
+pub trait Runtime: SideBySide + Send + Sync + Debug + 'static {
     /// Runs `body` to its end on a thread that may block. `name` shows up in `top -H` and in
     /// traces.
     ///

@@ -22,6 +22,7 @@ use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::limits::RANGE_ID_AT_OPEN_MAX;
 use sluicedb_storage::recover::{RecoverOptions, directory, open_directory};
+use sluicedb_storage::side_by_side::OneByOne;
 use sluicedb_storage::table::{BlockCache, ReadTier, TableOptions};
 use sluicedb_storage::version::{NewRange, RangeId, Shards, TableLimits, VersionEdit};
 use sluicedb_storage::vfs::fault::ENOSPC;
@@ -446,6 +447,7 @@ fn name_the_range(vfs: &Arc<dyn Vfs>, dir: &str, id: u32) {
             memory_bytes_max: 1 << 20,
             blocks: BlockCache::new(1 << 20),
         },
+        side_by_side: Arc::new(OneByOne),
     };
     directory::make(vfs, dir.as_ref()).expect("the disk works");
     let mut recovered = open_directory(vfs, dir.as_ref(), &options).expect("it is made");

@@ -20,6 +20,7 @@ use sluicedb_kernel::wake::trust;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::KeyspaceId;
+use sluicedb_storage::side_by_side::SideBySide;
 use sluicedb_storage::vfs::MemVfs;
 use sluicedb_storage::view::Value;
 use std::fmt;
@@ -43,6 +44,8 @@ impl fmt::Debug for Still {
         f.write_str("Still")
     }
 }
+
+impl SideBySide for Still {}
 
 impl Runtime for Still {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {

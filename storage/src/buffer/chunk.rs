@@ -44,9 +44,18 @@ impl Chunk {
         Self::new(class.bytes(), class.bytes())
     }
 
-    /// Allocates a first chunk that is smaller than any class.
-    pub(crate) fn small(bytes: usize) -> Self {
+    /// Allocates a chunk of no class: a first one that is smaller than any, or a larger one.
+    pub(crate) fn plain(bytes: usize) -> Self {
         Self::new(bytes, LINE_BYTES)
+    }
+
+    /// Allocates a chunk of this class; a large one with huge pages, if possible.
+    pub(super) fn dense(class: ChunkClass) -> Self {
+        let mut chunk = Self::of(class);
+        if class.is_largest() {
+            chunk.advise(Pages::Huge);
+        }
+        chunk
     }
 
     fn new(bytes: usize, align: usize) -> Self {
@@ -65,8 +74,7 @@ impl Chunk {
     /// A large chunk whose pages the kernel has already provided, as huge pages if possible. The
     /// kernel clears them here, at once.
     pub(super) fn ready() -> Self {
-        let mut chunk = Self::of(ChunkClass::Large);
-        chunk.advise(Pages::Huge);
+        let mut chunk = Self::dense(ChunkClass::Large);
         chunk.touch();
         chunk
     }

@@ -34,6 +34,8 @@
 //! know them. Whoever gets vacated chunks must wait until no reader can be in them (`Grace`). The
 //! buffer has no index.
 
+#[cfg(not(loom))]
+mod area;
 pub(crate) mod chunk;
 mod class;
 mod closed;
@@ -51,6 +53,8 @@ pub use class::{BufferOptions, ChunkClass};
 pub use grace::{Grace, Phase};
 pub use pool::{Attendant, ChunkPool};
 
+#[cfg(not(loom))]
+pub(crate) use area::Area;
 pub(crate) use chunk::{ADDRESS_BITS, Chunk, LINE_BYTES, prefetch};
 pub(crate) use compaction::{EntryCounts, Step, Vacated};
 use entry::PAYLOAD_FIXED_BYTES;

@@ -188,13 +188,24 @@ impl<'a> TableSink<'a> {
     ///
     /// # Errors
     /// As `cut`; `Io` if the directory cannot be synced.
-    pub fn finish(mut self) -> Result<Vec<TableMeta>> {
-        self.cut()?;
-        if !self.done.is_empty() {
-            self.vfs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
+    pub fn finish(self) -> Result<Vec<TableMeta>> {
+        Self::finish_all(vec![self])
+    }
+
+    /// As `finish`, for several sinks of one directory, which is synced once.
+    ///
+    /// # Errors
+    /// As `finish`. The tables of all sinks are removed then.
+    pub fn finish_all(mut sinks: Vec<Self>) -> Result<Vec<TableMeta>> {
+        sinks.iter_mut().try_for_each(Self::cut)?;
+        if let Some(Self { vfs, dir, .. }) = sinks.iter().find(|sink| !sink.done.is_empty()) {
+            vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
         }
-        self.finished = true;
-        Ok(std::mem::take(&mut self.done))
+        let finish = |sink: &mut Self| {
+            sink.finished = true;
+            std::mem::take(&mut sink.done)
+        };
+        Ok(sinks.iter_mut().flat_map(finish).collect())
     }
 }
 

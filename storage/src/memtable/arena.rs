@@ -141,7 +141,7 @@ impl Arena {
     #[inline(never)]
     fn grow(&mut self, bytes: usize) {
         let chunk = if self.chunks.is_empty() && bytes <= FIRST_CHUNK_BYTES {
-            Chunk::small(FIRST_CHUNK_BYTES)
+            Chunk::plain(FIRST_CHUNK_BYTES)
         } else {
             // As much as there is already, in the nearest class. The smallest class fits the
             // longest prefix.

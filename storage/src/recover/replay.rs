@@ -4,14 +4,16 @@
 //! refused after all.
 
 use super::RecoverOptions;
+use super::gathered::{Gathered, OperationBytes, OperationPlace};
 use crate::batch::PointOperations;
-use crate::compact::{TableSink, write_tables};
+use crate::compact::TableSink;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::give_way;
 use crate::key::Seqno;
 use crate::keyspace::{KeyspaceId, KeyspaceSpan};
-use crate::memtable::{MemtableWriter, memtable};
+use crate::side_by_side::Piece;
+use crate::table::TableOptions;
 use crate::version::{
     ChangeId, Place, RangeId, RangeVersion, Slice, SliceMeta, TableCache, Version, VersionEdit,
 };
@@ -21,6 +23,10 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Bytes of batches that are replayed before others are offered the core: some ten microseconds.
+const GIVE_WAY_BYTES: u64 = 16 << 10;
 
 /// The state of a replay.
 pub(super) struct Replay<'a> {
@@ -43,8 +49,8 @@ pub(super) struct Replay<'a> {
     /// order.
     ahead: Vec<(Seqno, RangeId)>,
     pub(super) next: FileNumber,
-    writers: BTreeMap<RangeId, MemtableWriter>,
-    /// Memory of all memtables together.
+    gathered: BTreeMap<RangeId, Gathered>,
+    /// Memory of all that is gathered.
     bytes: usize,
     pub(super) bytes_peak: usize,
     pub(super) bytes_read: u64,
@@ -85,7 +91,7 @@ impl<'a> Replay<'a> {
             masks: Vec::new(),
             ahead,
             next,
-            writers: BTreeMap::new(),
+            gathered: BTreeMap::new(),
             bytes: 0,
             bytes_peak: 0,
             bytes_read: 0,
@@ -145,7 +151,7 @@ impl<'a> Replay<'a> {
             if edit.keyspaces_removed.contains(&keyspace) {
                 self.take(range);
             } else {
-                self.flush(range)?;
+                self.flush(&[range])?;
             }
         }
         let before = std::mem::replace(&mut self.version, after);
@@ -192,7 +198,7 @@ impl<'a> Replay<'a> {
     fn pass_tables(&mut self, first: Seqno) -> Result<()> {
         while let Some((at, range)) = self.ahead.last().copied().filter(|(at, _)| *at < first) {
             self.ahead.retain(|ahead| *ahead != (at, range));
-            self.flush(range)?;
+            self.flush(&[range])?;
         }
         Ok(())
     }
@@ -204,13 +210,16 @@ impl<'a> Replay<'a> {
 
     /// Replays one batch. Its operations have consecutive sequence numbers from `first` on.
     fn batch(&mut self, first: Seqno, payload: &[u8]) -> Result<()> {
-        for (operation, seqno) in PointOperations::new(payload).zip(first.0..) {
+        let (mut operations, mut start, mut next) = (PointOperations::new(payload), 0, first.0);
+        while let Some(operation) = operations.next() {
+            let encoded = &payload[start..operations.position()];
+            let seqno = Seqno(next);
+            (start, next) = (operations.position(), next + 1);
             let Some(range) = self.version.route(operation.keyspace, operation.key) else {
                 // Its keyspace was dropped later.
                 self.skipped += 1;
                 continue;
             };
-            let (id, seqno) = (range.id, Seqno(seqno));
             let is_masked = |(span, at): &(KeyspaceSpan, Seqno)| {
                 seqno < *at && span.contains(operation.keyspace, operation.key)
             };
@@ -219,13 +228,16 @@ impl<'a> Replay<'a> {
                 continue;
             }
             self.replayed += 1;
-            let writer = self.writers.entry(id).or_insert_with(|| memtable(0).1);
-            let before = writer.memtable().used_bytes();
-            writer.insert(operation.key, seqno, operation.kind, operation.value);
-            self.bytes = self.bytes + writer.memtable().used_bytes() - before;
+            let gathered = self.gathered.entry(range.id).or_default();
+            let before = gathered.bytes();
+            gathered.add(encoded, &operation, seqno);
+            self.bytes = self.bytes + gathered.bytes() - before;
         }
-        give_way::now_and_then();
+        let before = self.bytes_read;
         self.bytes_read += payload.len() as u64;
+        if before / GIVE_WAY_BYTES < self.bytes_read / GIVE_WAY_BYTES {
+            give_way::now_and_then();
+        }
         self.bytes_peak = self.bytes_peak.max(self.bytes);
         if self.bytes > self.options.replay_bytes_max {
             // Down to half of it, so that the flushes are large enough to be worth a table.
@@ -234,45 +246,65 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Flushes memtables, the largest first, until at most `bytes` are left.
+    /// Flushes what is gathered of the largest ranges, until at most `bytes` are left.
     pub(super) fn flush_down_to(&mut self, bytes: usize) -> Result<()> {
-        while self.bytes > bytes {
-            let size = |writer: &MemtableWriter| writer.memtable().used_bytes();
-            let largest = self.writers.iter().max_by_key(|(_, writer)| size(writer));
-            let range = *largest.expect("bytes belong to a memtable").0;
-            self.flush(range)?;
+        let mut sizes: Vec<_> = self.gathered.iter().map(|(id, of)| (of.bytes(), *id)).collect();
+        sizes.sort_unstable();
+        let mut left = self.bytes;
+        let mut largest = Vec::new();
+        while left > bytes {
+            let (size, range) = sizes.pop().expect("bytes belong to a range");
+            left -= size;
+            largest.push(range);
         }
-        Ok(())
+        self.flush(&largest)
     }
 
-    /// Removes the memtable of `range`, if it has one.
-    fn take(&mut self, range: RangeId) -> Option<MemtableWriter> {
-        let writer = self.writers.remove(&range)?;
-        self.bytes -= writer.memtable().used_bytes();
-        Some(writer)
+    /// Removes what is gathered of `range`, if there is any.
+    fn take(&mut self, range: RangeId) -> Option<Gathered> {
+        let gathered = self.gathered.remove(&range)?;
+        self.bytes -= gathered.bytes();
+        Some(gathered)
     }
 
-    /// Flushes the memtable of `range`.
-    fn flush(&mut self, range: RangeId) -> Result<()> {
-        let Some(writer) = self.take(range) else { return Ok(()) };
-        let memtable = Arc::clone(writer.memtable());
-        writer.freeze();
-        let bytes = memtable.used_bytes();
-        let next = &mut self.next;
-        let home = self.version.range(range).expect("it was routed to");
-        let table = home.own.l0_table(&self.options.table);
-        let sink = TableSink::new(self.vfs, self.dir, self.db_id, table, || {
-            let number = *next;
-            *next = FileNumber(number.0 + 1);
-            number
+    /// Writes what is gathered of `ranges` into tables: one for each shard of a range
+    /// (INVARIANT(shard-disjoint)), or one for each range that has little.
+    fn flush(&mut self, ranges: &[RangeId]) -> Result<()> {
+        let taken = ranges.iter().filter_map(|range| Some((*range, self.take(*range)?)));
+        let mut taken: Vec<_> = taken.collect();
+        let mut tables = Vec::new();
+        for (range, gathered) in &mut taken {
+            let home = self.version.range(*range).expect("it was routed to");
+            let options = home.own.l0_table(&self.options.table);
+            let cut_bytes_min = self.options.shard_cut_bytes_min;
+            let bounds = home.shards.for_flush(gathered.bytes() as u64, cut_bytes_min);
+            let (operations, parts) = gathered.parts(bounds);
+            for entries in parts {
+                let number = self.next;
+                self.next = FileNumber(number.0 + 1);
+                let options = options.clone();
+                tables.push(NewTable { range: *range, number, options, operations, entries });
+            }
+        }
+        let ranges: Vec<_> = tables.iter().map(|table| table.range).collect();
+        let mut sinks: Vec<_> = tables.iter().map(|_| None).collect();
+        let failed = AtomicBool::new(false);
+        let (vfs, dir, db_id, failed) = (self.vfs, self.dir, self.db_id, &failed);
+        let pieces = tables.into_iter().zip(&mut sinks).map(|(table, sink)| -> Piece<'_> {
+            Box::new(move || {
+                if !failed.load(Relaxed) {
+                    let written = table.write(vfs, dir, db_id);
+                    failed.fetch_or(written.is_err(), Relaxed);
+                    *sink = Some(written);
+                }
+            })
         });
-        let bounds = home.shards.for_flush(bytes as u64, self.options.shard_cut_bytes_min);
-        let mut cursor = memtable.cursor(Seqno::MAX);
-        let tables = write_tables(&mut cursor, sink, bounds, &|| true)?;
-        let tables = tables.expect("nobody stops a recovery");
-        self.written.extend(tables.iter().map(|table| table.number));
-        let slices = tables.into_iter().map(SliceMeta::whole);
-        self.added.extend(slices.map(|slice| (range, Place::L0, slice)));
+        self.options.side_by_side.run(pieces.collect());
+        let sinks = sinks.into_iter().flatten().collect::<Result<_>>()?;
+        for (range, meta) in ranges.into_iter().zip(TableSink::finish_all(sinks)?) {
+            self.written.push(meta.number);
+            self.added.push((range, Place::L0, SliceMeta::whole(meta)));
+        }
         Ok(())
     }
 
@@ -281,5 +313,28 @@ impl<'a> Replay<'a> {
         for number in &self.written {
             let _ = self.vfs.remove(&FileKind::Table(*number).path(self.dir));
         }
+    }
+}
+
+/// A table that is to be made.
+struct NewTable<'a> {
+    range: RangeId,
+    number: FileNumber,
+    options: TableOptions,
+    operations: &'a OperationBytes,
+    /// What it will have.
+    entries: &'a mut [OperationPlace],
+}
+
+impl NewTable<'_> {
+    /// Writes the table. It is durable but for its name, which `TableSink::finish_all` makes so.
+    fn write<'s>(self, vfs: &Arc<dyn Vfs>, dir: &Path, db_id: [u8; 16]) -> Result<TableSink<'s>> {
+        let number = self.number;
+        let mut sink = TableSink::new(vfs, dir, db_id, self.options, move || number);
+        self.operations.in_order(self.entries, |operation, seqno| {
+            sink.add(operation.key, seqno, operation.kind, operation.value)
+        })?;
+        sink.cut()?;
+        Ok(sink)
     }
 }

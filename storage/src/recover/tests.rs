@@ -4,6 +4,7 @@
 mod cuts;
 mod hostile;
 mod life;
+mod parts;
 mod seam;
 
 use super::*;
@@ -15,6 +16,7 @@ use crate::iter::Cursor;
 use crate::key::Span;
 use crate::keyspace::KeyspaceId;
 use crate::memtable::{Memtable, MemtableWriter, memtable};
+use crate::side_by_side::OneByOne;
 use crate::table::{BlockCache, ReadTier};
 use crate::verify::verify_directory;
 use crate::version::{ChangeId, Keyspace, NewRange, Place, RangeId, Shards, SliceMeta, check};
@@ -176,8 +178,8 @@ fn replay_stays_within_its_budget() {
     assert!(recovered.report.tables_written > 2, "{:?}", recovered.report);
 }
 
-/// All ranges share one budget. Whatever it is, the largest memtables are flushed first, each range
-/// skips exactly what it has flushed, and a crash in the middle changes nothing.
+/// All ranges share one budget. Whatever it is, the ranges with the most are flushed first, each
+/// range skips exactly what it has flushed, and a crash in the middle changes nothing.
 #[test]
 fn t002_15_replay_flushes_what_its_budget_does_not_hold() {
     const BATCH: u64 = 4 << 10;

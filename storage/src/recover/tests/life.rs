@@ -39,6 +39,7 @@ pub(super) fn options() -> RecoverOptions {
             memory_bytes_max: 1 << 20,
             blocks: BlockCache::new(1 << 20),
         },
+        side_by_side: Arc::new(OneByOne),
     }
 }
 
