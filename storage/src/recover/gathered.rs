@@ -24,6 +24,8 @@ const CHUNK_BYTES_MAX: usize = ChunkClass::Large.bytes();
 const HEAD_BYTES: usize = 8;
 /// So many operations are on their way from memory at the same time.
 const AHEAD: usize = 16;
+/// So many keys are looked at for each part, to find the bounds between parts.
+const SAMPLES: usize = 32;
 /// So many cache lines of each.
 const LINES: usize = 3;
 
@@ -102,6 +104,20 @@ impl OperationBytes {
         }
     }
 
+    /// Keys that divide `entries` into about as many parts, about as large.
+    fn quantiles(&self, entries: &[OperationPlace], parts: usize) -> Vec<Bytes> {
+        if parts < 2 {
+            return Vec::new();
+        }
+        let every = entries.len().div_ceil(parts * SAMPLES);
+        let keys = entries.iter().step_by(every).map(|entry| self.at(entry).key);
+        let mut keys: Vec<_> = keys.collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let each = keys.len().div_ceil(parts);
+        keys.into_iter().step_by(each).skip(1).map(Bytes::copy_from_slice).collect()
+    }
+
     /// Sorts by key and, for each key, newest first.
     fn sort(&self, entries: &mut [OperationPlace]) {
         // Entries that have the first so many bytes of their keys in common.
@@ -169,15 +185,23 @@ impl Gathered {
         self.bytes
     }
 
-    /// The operations, and the entries between any two neighbours of `bounds`, which ascend; no
-    /// part is empty.
+    /// The operations, and the entries in parts, in the order of their keys. A part has no key on
+    /// both sides of one of `bounds`, which ascend, and about `bytes_max` bytes at most. None is
+    /// empty.
     pub(super) fn parts(
         &mut self,
         bounds: &[Bytes],
+        bytes_max: usize,
     ) -> (&OperationBytes, Vec<&mut [OperationPlace]>) {
-        let mut parts = Vec::new();
-        cut(&self.operations, &mut self.entries, bounds, &mut parts);
-        (&self.operations, parts)
+        let entries_max = (self.entries.len() * bytes_max / self.bytes.max(1)).max(1);
+        let operations = &self.operations;
+        let (mut between, mut parts) = (Vec::new(), Vec::new());
+        cut(operations, &mut self.entries, bounds, &mut between);
+        for entries in between {
+            let bounds = operations.quantiles(entries, entries.len().div_ceil(entries_max));
+            cut(operations, entries, &bounds, &mut parts);
+        }
+        (operations, parts)
     }
 }
 
@@ -252,15 +276,14 @@ mod tests {
     fn content(
         gathered: &mut Gathered,
         bounds: &[Bytes],
+        bytes_max: usize,
     ) -> Vec<(Vec<u8>, Seqno, Option<Vec<u8>>)> {
         let of = |key: &[u8]| bounds.partition_point(|bound| bound <= key);
-        let (operations, parts) = gathered.parts(bounds);
-        let (mut content, mut before) = (Vec::new(), None);
+        let (operations, parts) = gathered.parts(bounds, bytes_max);
+        let mut content = Vec::new();
         for entries in parts {
             assert!(!entries.is_empty());
             let part = of(operations.at(&entries[0]).key);
-            assert!(before < Some(part), "a part for two neighbouring bounds, in their order");
-            before = Some(part);
             let add = |operation: &PointOperation<'_>, seqno| {
                 assert_eq!(of(operation.key), part);
                 let value = (operation.kind == Kind::Put).then(|| operation.value.to_vec());
@@ -272,13 +295,13 @@ mod tests {
         content
     }
 
-    fn check(keys: &[Vec<u8>], bounds: &[Vec<u8>]) {
+    fn check(keys: &[Vec<u8>], bounds: &[Vec<u8>], bytes_max: usize) {
         let mut bounds: Vec<_> = bounds.iter().map(|bound| Bytes::from(bound.clone())).collect();
         bounds.sort();
         bounds.dedup();
         let (mut gathered, model) = gathered(keys);
         let wanted: Vec<_> = model.into_iter().map(|(key, (at, value))| (key, at, value)).collect();
-        assert_eq!(content(&mut gathered, &bounds), wanted);
+        assert_eq!(content(&mut gathered, &bounds, bytes_max), wanted);
     }
 
     /// Keys that differ late, or only in how many zeros they end with.
@@ -294,15 +317,16 @@ mod tests {
         fn the_newest_write_of_each_key_comes_out_in_the_order_of_the_keys(
             keys in proptest::collection::vec(key(), 1..200),
             bounds in proptest::collection::vec(key(), 0..9),
+            bytes_max in 1..40_000_usize,
         ) {
-            check(&keys, &bounds);
+            check(&keys, &bounds, bytes_max);
         }
     }
 
     #[test]
     fn the_longest_keys_and_values_larger_than_a_chunk_come_out() {
         let long = |last: u8| [vec![1; crate::limits::KEY_BYTES_MAX - 1], vec![last]].concat();
-        check(&[long(2), long(1), long(2), vec![1], long(0)], &[long(1)]);
+        check(&[long(2), long(1), long(2), vec![1], long(0)], &[long(1)], 1 << 20);
         let (mut gathered, mut model) = (Gathered::default(), Vec::new());
         for (at, bytes) in [1, CHUNK_BYTES_MAX + 1, 7, CHUNK_BYTES_MAX, 1 << 20].iter().enumerate()
         {
@@ -311,6 +335,22 @@ mod tests {
             gathered.add(batch.encoded(), &batch.points().next().unwrap(), seqno);
             model.push((key, seqno, Some(vec![at as u8; *bytes])));
         }
-        assert_eq!(content(&mut gathered, &[]), model);
+        assert_eq!(content(&mut gathered, &[], usize::MAX / 8), model);
+    }
+    /// Planted: one part, whatever its size.
+    #[test]
+    fn much_between_two_bounds_is_cut_into_parts_of_similar_size() {
+        let key = |at: u32| [b"user", &at.wrapping_mul(0x9E37_79B9).to_be_bytes()[..]].concat();
+        let keys: Vec<_> = (0..20_000).map(key).collect();
+        for sorted in [false, true] {
+            let mut keys = keys.clone();
+            if sorted {
+                keys.sort();
+            }
+            let mut gathered = gathered(&keys).0;
+            let (_, parts) = gathered.parts(&["user".into(), "users".into()], gathered.bytes / 8);
+            assert!((7..=9).contains(&parts.len()), "{}", parts.len());
+            assert!(parts.iter().all(|part| part.len() < 2 * 20_000 / 8));
+        }
     }
 }
