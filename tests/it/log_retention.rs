@@ -144,11 +144,11 @@ fn idle_ranges_give_memory_back_when_more_than_half_is_taken() {
         options.idle_seal_after_ms = milliseconds;
         options.log_segment_bytes = 2 << 20;
         options.write_buffer_bytes = Some(1 << 20);
-        options.memtable_bytes = Some(250 << 10);
+        options.memtable_bytes = Some(300 << 10);
         let (home, mut map) = (Simulated::with(14, options), Map::new());
         let db = home.open();
         // Much memory and little log: no closed segment exists, so nothing pins one.
-        for (prefix, entries) in [("a", 3_400), ("b", 3_400), ("c", 6_100)] {
+        for (prefix, entries) in [("a", 3_500), ("b", 3_500), ("c", 4_000)] {
             let mut batch = WriteBatch::new();
             for n in 0..entries {
                 let key = format!("{prefix}{n:04}").into_bytes();
