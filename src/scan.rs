@@ -61,8 +61,10 @@ pub struct Scan {
     position: usize,
     /// So many bytes may be lent before the task's budget is asked.
     paid_bytes: usize,
-    /// Entries that were handed out and are not counted yet.
-    uncounted: u64,
+    /// Entries that were handed out.
+    handed_out: u64,
+    /// So many of them are counted.
+    counted: u64,
     owed: Owed,
 }
 
@@ -102,7 +104,8 @@ impl Scan {
             current: ScanBatch::default(),
             position: 0,
             paid_bytes: 0,
-            uncounted: 0,
+            handed_out: 0,
+            counted: 0,
             owed,
         }
     }
@@ -117,7 +120,8 @@ impl Scan {
     /// Counts the entries that were handed out. It is called now and then, because a shared counter
     /// costs more than a field.
     fn count(&mut self) {
-        self.cold.counts().scanned(std::mem::take(&mut self.uncounted));
+        self.cold.counts().scanned(self.handed_out - self.counted);
+        self.counted = self.handed_out;
     }
 
     /// From the last key to the first. A [`seek`](Self::seek) before this call has no effect.
@@ -137,7 +141,7 @@ impl Scan {
     /// ```
     pub fn rev(mut self) -> Self {
         self.stop_filling();
-        self.cursor.turn();
+        self.cursor.turn(self.handed_out == 0);
         self
     }
 
@@ -310,7 +314,7 @@ impl Scan {
     fn next_paid(&mut self) -> Option<Result<Next>> {
         if self.position < self.current.len() {
             self.position += 1;
-            self.uncounted += 1;
+            self.handed_out += 1;
             return Some(Ok(Next::InBatch));
         }
         if self.paid_bytes == 0 || !matches!(self.state, State::Ready) {
@@ -324,7 +328,7 @@ impl Scan {
                 if let Some(limit) = &mut self.limit {
                     *limit -= 1;
                 }
-                self.uncounted += 1;
+                self.handed_out += 1;
                 let (key, value) = self.cursor.entry();
                 let bytes = key.len() + value.len() + (1 + passed) * LENT_ENTRY_BYTES;
                 self.owed.reads(bytes.saturating_sub(self.paid_bytes));
@@ -369,7 +373,7 @@ impl Scan {
                     return Poll::Ready(Ok(Next::Nowhere));
                 };
                 (self.current, self.position) = (batch, 1);
-                self.uncounted += 1;
+                self.handed_out += 1;
                 return Poll::Ready(Ok(Next::InBatch));
             }
             ready!(self.owed.poll_pay(context));
@@ -414,11 +418,11 @@ impl Scan {
         if self.position < self.current.len() {
             let left = self.position..self.current.len();
             self.position = self.current.len();
-            self.uncounted += left.len() as u64;
+            self.handed_out += left.len() as u64;
             return Ok(Some(part(&self.current, left, self.cursor.spec().keys_only)));
         }
         let batch = poll_fn(|context| self.poll_batch(context)).await?;
-        self.uncounted += batch.as_ref().map_or(0, |batch| batch.len() as u64);
+        self.handed_out += batch.as_ref().map_or(0, |batch| batch.len() as u64);
         Ok(batch)
     }
 
@@ -545,7 +549,7 @@ impl Stream for Scan {
             if self.position < self.current.len() {
                 let at = self.position;
                 self.position += 1;
-                self.uncounted += 1;
+                self.handed_out += 1;
                 return Poll::Ready(Some(Ok((self.current.key(at), self.current.value(at)))));
             }
             match ready!(self.poll_batch(context)) {

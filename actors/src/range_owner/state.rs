@@ -22,6 +22,8 @@ const COPIED_AT_ONCE: usize = 4 << 10;
 const COPIED_PER_TURN_MAX: usize = 512 << 10;
 /// The reclaimer copies this many bytes, then looks whether somebody wants the seat.
 const IDLE_COPY_BYTES: usize = 64 << 10;
+/// Bytes of an entry besides key and value.
+const HEADER_BYTES: usize = 12;
 
 /// What is left to do after a batch was applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,14 +178,13 @@ impl OverlayState {
         let eighths = if self.writer.has_closed_extents() { 13 } else { 12 };
         let scarce = self.active_bytes >= self.budget.memtable_bytes / 8 * eighths;
         let ReclaimStep { progress, freed } = self.writer.reclaim(visible, copy_bytes, scarce);
-        let freed =
-            if freed { self.lower_charge_to(self.present_charge()) } else { Freed::default() };
+        let freed = if freed { self.lower_charge() } else { Freed::default() };
         Idle { progress, freed }
     }
 
-    /// Lowers the charge of the active memtable to this, if it is higher.
-    fn lower_charge_to(&mut self, needed: usize) -> Freed {
-        let needed = needed.min(self.active_bytes);
+    /// Lowers the charge to what the entries that hold memory would be charged now.
+    fn lower_charge(&mut self) -> Freed {
+        let needed = self.present_charge().min(self.active_bytes);
         let global_bytes = (self.active_bytes - needed) as u64;
         let local_bytes = self.active_local_bytes.saturating_sub(needed as u64);
         self.active_bytes = needed;
@@ -192,26 +193,32 @@ impl OverlayState {
         Freed { local_bytes, global_bytes }
     }
 
-    /// Should the active memtable be sealed? The bytes that a flush would write decide, and the
-    /// index above them: memory that is in use, which is less than what was charged. Where keys are
-    /// overwritten often, a memtable that stays longer leaves less to flush. So a memtable of which
-    /// at least an eighth is dead may outgrow its size by three eighths. The charge may take
-    /// fifteen eighths, because the account ends at sixteen. Somebody who waits for room waits for
-    /// charge.
+    /// Should the active memtable be sealed? The bytes that a flush would write decide. Where keys
+    /// are overwritten often, a memtable that stays longer leaves less to flush. So a memtable of
+    /// which at least an eighth is dead may outgrow its size by three eighths. Live and dead
+    /// entries together may take fifteen eighths.
     #[inline]
     fn is_full(&self) -> bool {
         let RangeBudget { memtable_bytes, .. } = self.budget;
-        let charged = self.active_bytes;
-        if charged < self.seal_at {
+        let active = self.active_bytes;
+        if active < self.seal_at {
             return false;
         }
-        if self.crowded || self.seal_at < memtable_bytes || charged >= memtable_bytes / 8 * 15 {
+        if self.crowded || self.seal_at < memtable_bytes || active >= memtable_bytes / 8 * 15 {
             return true;
         }
-        let memtable = self.writer.memtable();
-        let used = memtable.used_bytes();
-        let live = (self.writer.live().0 as usize + memtable.index_bytes()).min(used);
-        live >= memtable_bytes / 8 * 11 || live >= memtable_bytes && used - live < used / 8
+        let dead = self.dead_charge();
+        let live = active - dead;
+        live >= memtable_bytes / 8 * 11 || live >= memtable_bytes && dead < active / 8
+    }
+
+    /// About what the dead entries were charged: the charge of all entries that hold memory, minus
+    /// that of the live ones.
+    fn dead_charge(&self) -> usize {
+        let (live_bytes, live_entries) = self.writer.live();
+        let live =
+            live_bytes as usize + live_entries as usize * (ENTRY_OVERHEAD_BYTES - HEADER_BYTES);
+        self.present_charge().saturating_sub(live).min(self.active_bytes)
     }
 
     /// What the entries that hold memory would be charged now.
@@ -238,16 +245,17 @@ impl OverlayState {
     /// May the active memtable be sealed? INVARIANT(bounded-overlay): it must have entries, and the
     /// queue of sealed memtables must have room for it.
     pub fn may_seal(&self) -> bool {
-        // Sealed, it is charged what it uses.
-        let active = self.active_bytes.min(self.writer.memtable().used_bytes());
-        let sealed = self.sealed.len();
+        let (sealed, active) = (self.sealed.len(), self.active_bytes);
         active > 0 && self.budget.has_room_in_queue(sealed, self.sealed_bytes(), active)
     }
 
     /// May it be sealed, and is it full? Asked again whenever the queue gets room, so a seal that
-    /// had to wait happens then.
-    pub fn is_seal_due(&self) -> bool {
-        self.is_full() && self.may_seal()
+    /// had to wait happens then. If it is not full any more, because much of it has died meanwhile,
+    /// the write that fills it asks again.
+    pub fn is_seal_due(&mut self) -> bool {
+        let full = self.is_full();
+        self.seal_requested &= full;
+        full && self.may_seal()
     }
 
     /// Somebody waits for room in the range. From now on the active memtable is sealed as soon as
@@ -264,17 +272,9 @@ impl OverlayState {
 
     /// Starts to write to `fresh`, which readers already see in front of the old active memtable
     /// (INVARIANT(published-before-used)). From here on the old one takes no more writes
-    /// (INVARIANT(frozen-before-flushed)). Returns the charge to release: all of it in the local
-    /// account, which covers only the active memtable, and in the global one what the old memtable
-    /// was charged for memory that its index might have needed.
-    pub fn seal(&mut self, fresh: MemtableWriter) -> Freed {
-        let mut freed = self.lower_charge_to(self.writer.memtable().used_bytes());
-        freed.local_bytes += self.enqueue(fresh);
-        freed
-    }
-
-    /// As `seal`, with the charge as it is. Returns what to release in the local account.
-    fn enqueue(&mut self, fresh: MemtableWriter) -> u64 {
+    /// (INVARIANT(frozen-before-flushed)). Returns the charge to release in the local account,
+    /// which covers only the active memtable.
+    pub fn seal(&mut self, fresh: MemtableWriter) -> u64 {
         let old = std::mem::replace(&mut self.writer, fresh);
         self.sizes.reclaimed.add(&old.memtable().reclaim_stats());
         self.sealed.push_back((old.memtable().id(), std::mem::take(&mut self.active_bytes)));
@@ -299,7 +299,7 @@ impl OverlayState {
     /// everything queued.
     pub fn hand_over(&mut self, fresh: MemtableWriter) -> VecDeque<(u64, usize)> {
         if self.writer.memtable().entries() > 0 {
-            self.enqueue(fresh);
+            self.seal(fresh);
         }
         let sealed = std::mem::take(&mut self.sealed);
         self.show_sizes();
@@ -308,12 +308,12 @@ impl OverlayState {
 
     /// Continues in `fresh`, because a change happens between what was applied and what will be.
     /// Seals the active memtable unless it is empty, at any size. Returns as `seal`.
-    pub fn begin_anew(&mut self, fresh: MemtableWriter) -> Freed {
+    pub fn begin_anew(&mut self, fresh: MemtableWriter) -> u64 {
         if self.writer.memtable().entries() > 0 {
             return self.seal(fresh);
         }
         self.writer = fresh;
-        Freed::default()
+        0
     }
 
     /// Adds these sealed memtables, with this share of their charges, to the range, which is new.
@@ -360,43 +360,22 @@ mod tests {
     }
 
     #[test]
-    fn a_charge_stays_until_its_memtable_is_sealed_and_its_memory_until_it_is_published() {
+    fn a_charge_stays_until_its_memtable_is_published() {
         let mut state = state(150);
         apply_one(&mut state, "a", 1, 100);
         let wants_seal = |state: &mut OverlayState| state.reclaim(Seqno::MAX, 1).seal;
         assert_eq!(wants_seal(&mut state), None);
-        apply_one(&mut state, "b", 2, 200);
+        apply_one(&mut state, "b", 2, 100);
         assert_eq!(wants_seal(&mut state), Some(1));
         assert_eq!(wants_seal(&mut state), None, "one request at a time");
         state.seal_not_requested();
         assert_eq!(wants_seal(&mut state), Some(1), "a request that was not sent is repeated");
-        let used = state.writer.memtable().used_bytes();
-        assert!(0 < used && used < 300);
         let (_, fresh) = memtable(2);
-        let freed = Freed { local_bytes: 250, global_bytes: 300 - used as u64 };
-        assert_eq!(state.seal(fresh), freed, "the local account is about the active memtable");
+        assert_eq!(state.seal(fresh), 200, "the local account is about the active memtable");
         apply_one(&mut state, "c", 3, 50);
-        assert_eq!((state.active_bytes(), state.sizes.sealed_bytes()), (50, used));
-        assert_eq!(state.forget(&[1]), used);
+        assert_eq!((state.active_bytes(), state.sizes.sealed_bytes()), (50, 200));
+        assert_eq!(state.forget(&[1]), 200);
         assert_eq!(state.sizes.sealed_bytes(), 0);
-    }
-
-    /// Planted: `is_full` by charge; without its bound for the charge.
-    #[test]
-    fn a_memtable_is_full_when_it_uses_its_size_or_its_charge_nears_the_account_s() {
-        let mut state = state(64 << 10);
-        let charge = |state: &mut OverlayState, charge| {
-            let seqno = 1 + state.batches;
-            apply_one(state, &format!("key{seqno}"), seqno, charge);
-            state.reclaim(Seqno::MAX, 1).seal
-        };
-        assert_eq!(charge(&mut state, 80 << 10), None, "it uses next to nothing");
-        assert_eq!(charge(&mut state, 39 << 10), None);
-        assert_eq!(charge(&mut state, 1 << 10), Some(1), "fifteen eighths");
-        state.seal(memtable(2).1);
-        while charge(&mut state, 60).is_none() {}
-        let used = state.writer.memtable().used_bytes();
-        assert!((64 << 10..66 << 10).contains(&used), "{used}");
     }
 
     #[test]
@@ -404,12 +383,12 @@ mod tests {
         let mut state = state(150);
         assert!(!state.may_seal(), "nothing is in it");
         for id in 2..4 {
-            apply_one(&mut state, "k", id, 280);
+            apply_one(&mut state, "k", id, 160);
             assert!(state.is_seal_due());
             state.seal(memtable(id).1);
         }
         // One may be in flush and one may wait. The third must grow.
-        apply_one(&mut state, "k", 5, 280);
+        apply_one(&mut state, "k", 5, 160);
         assert_eq!(state.wants_seal(), Some(3), "asked for nevertheless");
         assert!(!state.is_seal_due());
         state.forget(&[1]);
@@ -428,14 +407,28 @@ mod tests {
         assert!(state.wants_seal().is_none() && !state.is_seal_due());
     }
 
+    /// Planted: a request is forgotten for good when it is found not due.
+    #[test]
+    fn a_seal_that_was_not_due_any_more_is_asked_for_again() {
+        let mut state = state(150);
+        apply_one(&mut state, "a", 1, 160);
+        assert_eq!(state.wants_seal(), Some(1));
+        // Most of it has died before the request is handled.
+        state.active_bytes = 100;
+        assert!(!state.is_seal_due());
+        assert_eq!(state.wants_seal(), None);
+        apply_one(&mut state, "b", 2, 60);
+        assert_eq!(state.wants_seal(), Some(1));
+        assert!(state.is_seal_due());
+    }
+
     #[test]
     fn a_large_write_takes_one_memtable_of_the_local_account() {
         let mut state = state(150);
         apply_one(&mut state, "k", 1, 4000);
         apply_one(&mut state, "k", 2, 100);
         assert_eq!(state.active_bytes(), 4100);
-        let used = state.writer.memtable().used_bytes();
-        assert_eq!(state.seal(memtable(2).1).local_bytes, 250);
-        assert_eq!(state.forget(&[1]), used);
+        assert_eq!(state.seal(memtable(2).1), 250);
+        assert_eq!(state.forget(&[1]), 4100);
     }
 }

@@ -442,8 +442,8 @@ impl VersionManager {
         let (seqno, guard) = turned.unwrap_or_else(|| Err(self.stopped()))?;
         // This comes first, because no later number may become visible before this one.
         guard.finish();
-        for (owner, freed) in sealed {
-            owner.give_back(freed);
+        for (owner, local_bytes) in sealed {
+            owner.local.release(local_bytes);
         }
         self.files.obsolete.added(tables, number);
         let dropped = before.dropped_by(edit, &version);

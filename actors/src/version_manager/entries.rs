@@ -4,7 +4,6 @@
 use super::VersionManager;
 use crate::admission::RangeBudget;
 use crate::log_writer::NoRoom;
-use crate::range_owner::state::Freed;
 use crate::range_owner::{RangeEntry, RangeOwner, Superversion};
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::version::{Place, RangeId, RangeVersion, Run, Slice, Version, VersionEdit};
@@ -19,8 +18,8 @@ pub(super) struct EntryAfter {
     is_new: bool,
 }
 
-/// Charge to release once no seat is held. Releasing it wakes waiters.
-type Released = Vec<(Arc<RangeOwner>, Freed)>;
+/// Charge to release in local accounts once no seat is held. Releasing it wakes waiters.
+type Released = Vec<(Arc<RangeOwner>, u64)>;
 
 impl VersionManager {
     /// The ranges of `version`: those that stay, and new ones with an owner and an empty memtable.

@@ -45,7 +45,7 @@ impl VersionManager {
         let current = self.topology.superversion.load_full();
         let Some(at) = current.ranges.iter().position(|entry| entry.id() == range) else { return };
         let owner = &current.ranges[at].owner;
-        if !owner.with_state(|state| state.is_seal_due()) {
+        if !owner.with_state(OverlayState::is_seal_due) {
             return;
         }
         let (active, writer) = self.fresh_memtable();
@@ -55,8 +55,8 @@ impl VersionManager {
         // INVARIANT(published-before-used): readers find the new memtable before its owner writes
         // to it.
         self.swap(&current, ranges);
-        let freed = owner.with_state(|state| state.seal(writer));
-        owner.give_back(freed);
+        let local_bytes = owner.with_state(|state| state.seal(writer));
+        owner.local.release(local_bytes);
         owner.rotations.add(1);
         let counts = &self.counts;
         let counter = match self.seal_policy.why(range) {

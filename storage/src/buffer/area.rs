@@ -1,7 +1,8 @@
 //! Bytes that are appended by one owner, and only read afterwards.
 //!
-//! A large area asks for huge pages. The first touch of so much memory, and accesses all over it,
-//! take several times as long with small ones.
+//! An area may ask for huge pages. The first touch of so much memory, and accesses all over it,
+//! take several times as long with small ones. But then all of it is resident from the first byte
+//! on.
 
 use super::chunk::Chunk;
 use super::class::ChunkClass;
@@ -19,10 +20,12 @@ impl std::fmt::Debug for Area {
 }
 
 impl Area {
-    /// An empty area with room for at least `bytes`, which are more than none.
-    pub(crate) fn with_room(bytes: usize) -> Self {
+    /// An empty area with room for at least `bytes`, which are more than none. `dense`: with huge
+    /// pages, if it is large.
+    pub(crate) fn with_room(bytes: usize, dense: bool) -> Self {
         let class = ChunkClass::ALL.into_iter().find(|class| class.bytes() >= bytes);
-        Self { chunk: class.map_or_else(|| Chunk::plain(bytes), Chunk::dense), used: 0 }
+        let of = if dense { Chunk::dense } else { Chunk::of };
+        Self { chunk: class.map_or_else(|| Chunk::plain(bytes), of), used: 0 }
     }
 
     /// Appends `bytes`, and returns their offset; `None` if there is no room for them.
@@ -55,7 +58,7 @@ mod tests {
     #[test]
     fn what_is_appended_is_read_and_what_does_not_fit_changes_nothing() {
         for wanted in [1, 64 << 10, (64 << 10) + 1, 2 << 20, (2 << 20) + 1] {
-            let mut area = Area::with_room(wanted);
+            let mut area = Area::with_room(wanted, true);
             let room = area.chunk.bytes();
             assert!(room >= wanted);
             let (mut model, mut seed) = (Vec::new(), wanted);

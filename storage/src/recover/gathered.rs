@@ -20,6 +20,8 @@ use std::ops::Range;
 
 /// Bytes of a chunk, unless one operation is larger.
 const CHUNK_BYTES_MAX: usize = ChunkClass::Large.bytes();
+/// A range that has so many gets its next chunks with huge pages.
+const DENSE_FROM_BYTES: usize = 2 * CHUNK_BYTES_MAX;
 /// Bytes of a head.
 const HEAD_BYTES: usize = 8;
 /// So many operations are on their way from memory at the same time.
@@ -78,7 +80,9 @@ impl OperationBytes {
         let offset = offset.unwrap_or_else(|| {
             // As much again, so that a range with little takes little.
             let room = self.bytes.clamp(1, CHUNK_BYTES_MAX).max(operation.len());
-            self.chunks.push(Area::with_room(room));
+            // With huge pages a chunk is resident at once, so it must not be most of what there is.
+            let dense = self.bytes >= DENSE_FROM_BYTES;
+            self.chunks.push(Area::with_room(room, dense));
             let chunk = self.chunks.last_mut().expect("just pushed");
             chunk.push(operation).expect("it has room")
         });

@@ -25,8 +25,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Memory of what is written into one table, about and at most. Several tables are written on
-/// several cores.
+/// Memory of what is written into one table, about and at most, but one table for each shard may be
+/// as large as it wants: L0 may have as many as a flush would make, and more would fill it. Several
+/// tables are written on several cores.
 const TABLE_BYTES: usize = 16 << 20;
 /// Bytes of batches that are replayed before others are offered the core: some ten microseconds.
 const GIVE_WAY_BYTES: u64 = 16 << 10;
@@ -281,7 +282,8 @@ impl<'a> Replay<'a> {
             let options = home.own.l0_table(&self.options.table);
             let cut_bytes_min = self.options.shard_cut_bytes_min;
             let bounds = home.shards.for_flush(gathered.bytes() as u64, cut_bytes_min);
-            let (operations, parts) = gathered.parts(bounds, TABLE_BYTES);
+            let table_bytes = TABLE_BYTES.max(gathered.bytes().div_ceil(home.shards.count()));
+            let (operations, parts) = gathered.parts(bounds, table_bytes);
             for entries in parts {
                 let number = self.next;
                 self.next = FileNumber(number.0 + 1);

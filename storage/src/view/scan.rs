@@ -84,7 +84,6 @@ pub struct ScanCursor {
     passed: Vec<u8>,
     /// Entries that `fill` walked over since that was last asked.
     steps_taken: usize,
-    has_stepped: bool,
     done: bool,
 }
 
@@ -141,7 +140,6 @@ impl ScanCursor {
             last: Vec::new(),
             passed: Vec::new(),
             steps_taken: 0,
-            has_stepped: false,
             done: false,
         }
     }
@@ -156,13 +154,13 @@ impl ScanCursor {
         &mut self.spec
     }
 
-    /// Walks in the other direction from here on: back over what it has passed. Before the first
-    /// step it is the whole walk, also if a place was sought.
-    pub fn turn(&mut self) {
+    /// Walks in the other direction from here on: back over what it has passed. `from_end`: all of
+    /// the walk, from its other end, wherever it is.
+    pub fn turn(&mut self, from_end: bool) {
         // Where the walk ends depends on its direction.
         self.close();
         self.spec.reverse = !self.spec.reverse;
-        if !self.has_stepped {
+        if from_end {
             *self = Self::new(self.view.clone(), self.spec.clone(), self.tier);
         }
     }
@@ -175,7 +173,6 @@ impl ScanCursor {
             range: self.range,
             start: self.start,
             last: self.last.clone(),
-            has_stepped: self.has_stepped,
             done: self.done,
             ..Self::new(self.view.clone(), self.spec.clone(), self.tier)
         }
@@ -337,7 +334,6 @@ impl ScanCursor {
         entries_max: usize,
         steps: &mut usize,
     ) -> Result<bool> {
-        self.has_stepped = true;
         self.leave_lent()?;
         while !self.done {
             if out.len() >= entries_max || out.bytes() >= bytes_max || *steps == 0 {
@@ -357,7 +353,6 @@ impl ScanCursor {
     }
 
     fn advance_some(&mut self) -> Result<Advanced> {
-        self.has_stepped = true;
         self.leave_lent()?;
         let mut steps = STEPS_MAX;
         while !self.done {
