@@ -1,4 +1,5 @@
-//! What the operating system says: bytes written by this process, and the size of a directory.
+//! What the operating system says: bytes written and read by this process, and the size of a
+//! directory. What it is told: that files are not needed in memory any more.
 
 use crate::Result;
 use std::os::unix::fs::MetadataExt;
@@ -9,8 +10,40 @@ use std::time::Duration;
 /// Bytes that this process made dirty or wrote so far; `None` where `/proc` does not say. A page
 /// that is written to again before it went to the disk counts once, and so do zeros.
 pub fn bytes_written() -> Option<u64> {
+    counted("write_bytes: ")
+}
+
+/// Bytes that came from the disk for this process so far, what was read ahead included; `None`
+/// where `/proc` does not say.
+pub fn bytes_read() -> Option<u64> {
+    counted("read_bytes: ")
+}
+
+fn counted(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/io").ok()?;
-    text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+}
+
+/// Takes the files below `dir` out of the page cache. Pages that somebody has mapped stay.
+///
+/// # Errors
+/// A file cannot be read, or there is no `sync`: pages that are dirty would stay as well.
+pub fn forget_pages(dir: &Path) -> Result<()> {
+    sync_all()?;
+    forget_clean_pages(dir)
+}
+
+fn forget_clean_pages(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            forget_clean_pages(&entry.path())?;
+        } else {
+            let file = std::fs::File::open(entry.path())?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Space that the files below a directory take, what is allocated ahead included.

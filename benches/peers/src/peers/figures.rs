@@ -32,6 +32,8 @@ pub mod name {
     pub const ANONYMOUS: &str = "anonymous_mib";
     pub const SETTLE: &str = "settle_s";
     pub const WRITTEN: &str = "write_amplification";
+    /// From the disk, what was read ahead included.
+    pub const READ: &str = "read_kib_per_operation";
     pub const SPACE: &str = "space_amplification";
     pub const CLOSE: &str = "close_ms";
     pub const OPEN: &str = "open_ms";

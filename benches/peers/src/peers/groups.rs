@@ -31,7 +31,7 @@ pub enum Group {
     Read,
     /// Gets and scans right after many puts, nothing being settled.
     Levels,
-    /// Gets from four times as much as fits into the cache.
+    /// Gets from four times as much as fits into the cache, and from the disk.
     Beyond,
     Ycsb,
     Synced,
@@ -57,6 +57,10 @@ pub const FILL_TIMES: f64 = 5.0;
 const UNLIMITED_SECONDS: f64 = 3600.0;
 /// Operations of rows that end by time.
 const UNLIMITED: u64 = u64::MAX;
+/// What the system reads at least.
+const PAGE_BYTES: u64 = 4096;
+/// A cold get is one of so few that hardly any page is asked for twice.
+const PAGES_PER_COLD_GET: u64 = 16;
 /// After a crash one put in so many is looked for.
 const KEPT_SAMPLE: usize = 100;
 
@@ -133,6 +137,20 @@ impl<E: Engine> Rows<'_, E> {
         let operations = if operation == Operation::ScanAll { 5 } else { UNLIMITED };
         let load = Load { clients, operations, seconds };
         let (figures, _) = self.bench.row(row, self.on(operation, salt), load).await?;
+        tell(&figures)
+    }
+
+    /// Measures and tells a row of gets that ends by time, or by their number, and what came from
+    /// the disk for them.
+    async fn cold(&self, row: &str, clients: u64, gets: u64) -> Result<()> {
+        let read_before = disk::bytes_read();
+        let load = Load { clients, operations: gets, seconds: self.bench.job.profile.seconds };
+        let on = self.on(Operation::Get, clients);
+        let (mut figures, driven) = self.bench.row(row, on, load).await?;
+        if let Some((before, after)) = read_before.zip(disk::bytes_read()) {
+            let kib = (after - before) as f64 / 1024.0;
+            figures.set(name::READ, kib / driven.operations() as f64);
+        }
         tell(&figures)
     }
 
@@ -249,7 +267,17 @@ async fn beyond<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     settle(&rows.engine, false).await?;
     rows.all(16, Operation::Get, count / 4).await?;
     rows.row("get, 4 x the cache, c16", 16, Operation::Get).await?;
-    rows.engine.close().await
+    let Rows { mut engine, data, .. } = rows;
+    let gets = count * ENTRY_BYTES / PAGE_BYTES / PAGES_PER_COLD_GET;
+    for (row, clients) in [("get cold c1", 1), ("get cold c16", 16)] {
+        // Closed, because pages that are mapped stay.
+        engine.close().await?;
+        disk::forget_pages(dir)?;
+        engine = E::open(dir, profile.setup()).await?;
+        let rows = Rows { bench, engine: engine.clone(), data: Arc::clone(&data) };
+        rows.cold(row, clients, gets).await?;
+    }
+    engine.close().await
 }
 
 async fn ycsb<E: Engine>(bench: &Bench<'_>) -> Result<()> {

@@ -16,7 +16,7 @@
 //! heartbeat are of that engine alone. The engines take turns, group by group and round by round,
 //! and who begins changes. Directories are deleted afterwards.
 //!
-//! Deliberately not here: deletes, cold reads from the disk, more than one database in a process.
+//! Deliberately not here: deletes, scans from the disk, more than one database in a process.
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock, and spawns clients")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it measures is what it prints")]
 #![allow(unreachable_pub, missing_docs, reason = "a binary has no public items")]

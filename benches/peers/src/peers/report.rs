@@ -48,6 +48,8 @@ pub fn markdown(runs: &Runs) -> String {
         "overwrite zipf c16",
     ];
     each("Bytes written per byte put, until settled", &fills, [name::WRITTEN, ""]);
+    let cold = ["get cold c1", "get cold c16"];
+    each("Read from the disk per get, KiB", &cold, [name::READ, ""]);
     each("Space per byte that lives, closed", &fills, [name::SPACE, ""]);
     each("Memory, most resident while it ran, MiB", &rows, [name::PEAK, ""]);
     each("Settle, s / close, ms", &fills, [name::SETTLE, name::CLOSE]);
@@ -199,13 +201,14 @@ pub fn semicolon_separated(runs: &Runs) -> String {
         name::CPU,
         name::PEAK,
         name::WRITTEN,
+        name::READ,
         name::SPACE,
         name::SETTLE,
         name::OPEN,
         name::CLOSE,
         name::KEPT,
     ];
-    let mut lines: BTreeMap<_, [Option<f64>; 16]> = BTreeMap::new();
+    let mut lines: BTreeMap<_, [Option<f64>; 17]> = BTreeMap::new();
     let medians = Medians::of(runs);
     for ((row, engine, value), number) in medians.iter() {
         if let Some(at) = values.iter().position(|name| name == value) {

@@ -45,6 +45,8 @@ pub const ROWS: &[Row] = &[
     without_bar(row("get after open c16", 0.0)),
     row("get absent c16", 1.2),
     row("get, 4 x the cache, c16", 1.7),
+    without_bar(row("get cold c1", 0.0)),
+    without_bar(row("get cold c16", 0.0)),
     without_bar(row("get after puts c16", 0.0)),
     without_bar(entries("scan 100 c1", 0.0)),
     entries("scan 100 c16", 1.0),
