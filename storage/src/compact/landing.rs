@@ -223,10 +223,10 @@ impl<'a> Landing<'a> {
         let nothing = Claims::new();
         let full = runs >= situation.options.landing_runs_max;
         let claims = if full { situation.claims } else { &nothing };
-        let unclaimed = Situation { claims, ..*situation };
+        let then = Situation { claims, ..*situation };
         drain_score >= 1.0
             && superseded < SUPERSEDED_MUCH
-            && self.drain(shard, &unclaimed, drain_score, Choice::Drain).is_some()
+            && self.drain(shard, &then, drain_score, Choice::Drain).is_some()
     }
 
     /// Merges one part of the landing into the level, whatever the cost. `None` if no merge can run

@@ -12,7 +12,7 @@ use crate::version::{
 };
 use crate::vfs::fault::{EIO, ENOSPC};
 use crate::vfs::mem::{CrashKind, MemVfs};
-use crate::vfs::{DiskOperation, Fault, FaultVfs, OperationKind, Vfs};
+use crate::vfs::{DiskOperation, Fault, FaultControl, FaultVfs, OperationKind, Vfs};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -333,12 +333,8 @@ fn a_conflicting_edit_is_refused_and_the_writer_goes_on() {
     assert_eq!(reload(&vfs).unwrap().records, 2);
 }
 
-/// What an append or a roll-over that failed at operation `k` left; `None` if nothing failed.
-fn fails_at(
-    k: u64,
-    roll: bool,
-    fault: Fault,
-) -> Option<(DiskOperation, Result<()>, ManifestWriter, MemVfs)> {
+/// A disk, and a manifest on it with one edit.
+fn started(edit: &VersionEdit) -> (MemVfs, FaultControl, ManifestWriter) {
     let mem = MemVfs::new();
     mem.create_dir_all(Path::new(DIR)).unwrap();
     mem.sync_dir(Path::new("/")).unwrap();
@@ -346,7 +342,17 @@ fn fails_at(
     let control = faulty.control();
     let vfs: Arc<dyn Vfs> = Arc::new(faulty);
     let mut writer = create(&vfs);
-    writer.append(&edits()[0]).unwrap();
+    writer.append(edit).unwrap();
+    (mem, control, writer)
+}
+
+/// What an append or a roll-over that failed at operation `k` left; `None` if nothing failed.
+fn fails_at(
+    k: u64,
+    roll: bool,
+    fault: Fault,
+) -> Option<(DiskOperation, Result<()>, ManifestWriter, MemVfs)> {
+    let (mem, control, mut writer) = started(&edits()[0]);
     control.arm(fault.after(k));
     let result = if roll {
         writer.roll_over(FileNumber(4), Some(&edits()[1])).map(drop)

@@ -341,6 +341,7 @@ mod tests {
         }
         assert_eq!(content(&mut gathered, &[], usize::MAX / 8), model);
     }
+
     /// Planted: one part, whatever its size.
     #[test]
     fn much_between_two_bounds_is_cut_into_parts_of_similar_size() {

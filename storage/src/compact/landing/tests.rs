@@ -186,18 +186,24 @@ fn t000_13_a_landing_waits_for_no_other_ranges() {
     assert_eq!(busy.len(), 2, "{running:?}");
 }
 
+/// A shard that has as many runs as it may have, over much in the level.
+fn full_shard() -> (RangeVersion, CompactionOptions) {
+    let mut range = range(1, b"", None, b"m");
+    let of = |n: u64| landed(n, &slice(10 + n, b"a", b"c", MIB));
+    range.layers = range.layers.with(Place::Landing(1, 0), (1..=4).map(of).collect());
+    range.layers = range.layers.with(Place::Main(1), vec![slice(1, b"a", b"d", 100 * MIB)]);
+    let options = CompactionOptions { landing_batch: 4, keep_trigger: 2.0, ..options() };
+    (range, options)
+}
+
 /// Goal: the drain of a full shard has to wait for a long merge below it. A keep makes room, or
 /// nothing could land until that merge ends.
 ///
 /// Planted: what will be drained some time is not kept.
 #[test]
 fn t000_14_a_full_shard_whose_drain_has_to_wait_is_kept() {
-    let mut range = range(1, b"", None, b"m");
-    let of = |n: u64| landed(n, &slice(10 + n, b"a", b"c", MIB));
-    range.layers = range.layers.with(Place::Landing(1, 0), (1..=4).map(of).collect());
-    range.layers = range.layers.with(Place::Main(1), vec![slice(1, b"a", b"d", 100 * MIB)]);
+    let (mut range, options) = full_shard();
     range.layers = range.layers.with(Place::Main(2), vec![slice(2, b"a", b"d", MIB)]);
-    let options = CompactionOptions { landing_batch: 4, keep_trigger: 2.0, ..options() };
     let mut planner = Planner::new(version(vec![range]), options);
     assert_eq!(planner.pick(true).expect("it is full").mode(), LandingMode::Drain);
     let whole = planner.options.clone();
@@ -217,11 +223,7 @@ fn t000_14_a_full_shard_whose_drain_has_to_wait_is_kept() {
 /// Planted: a keep looks at its own trigger only.
 #[test]
 fn t000_14_a_full_shard_that_cannot_be_drained_is_kept() {
-    let mut range = range(1, b"", None, b"m");
-    let of = |n: u64| landed(n, &slice(10 + n, b"a", b"c", MIB));
-    range.layers = range.layers.with(Place::Landing(1, 0), (1..=4).map(of).collect());
-    range.layers = range.layers.with(Place::Main(1), vec![slice(1, b"a", b"d", 100 * MIB)]);
-    let options = CompactionOptions { landing_batch: 4, keep_trigger: 2.0, ..options() };
+    let (range, options) = full_shard();
     let mut planner = Planner::new(version(vec![range]), options);
     let drain = planner.pick(true).expect("it is full");
     assert_eq!(drain.mode(), LandingMode::Drain);

@@ -1,7 +1,6 @@
 //! Edits under a sync, one or several: crashes and failures at every operation.
 
 use super::*;
-use crate::vfs::FaultControl;
 
 /// An edit that adds a table of its own. Its keys are so long that it takes two sectors or three.
 fn long(number: u64) -> VersionEdit {
@@ -15,19 +14,6 @@ fn long(number: u64) -> VersionEdit {
         last_seqno: Some(Seqno(1000 + number)),
         ..VersionEdit::default()
     }
-}
-
-/// A disk, and a manifest on it with one edit.
-fn started() -> (MemVfs, FaultControl, ManifestWriter) {
-    let mem = MemVfs::new();
-    mem.create_dir_all(Path::new(DIR)).unwrap();
-    mem.sync_dir(Path::new("/")).unwrap();
-    let faulty = FaultVfs::over_mem(&mem);
-    let control = faulty.control();
-    let vfs: Arc<dyn Vfs> = Arc::new(faulty);
-    let mut writer = create(&vfs);
-    writer.append(&long(10)).unwrap();
-    (mem, control, writer)
 }
 
 /// What any crash of `mem` may leave: which of `images`, which have the first edits each.
@@ -55,7 +41,7 @@ fn found(mem: &MemVfs, seed: u64, images: &[Image], what: &str) -> Vec<usize> {
 fn a_crash_leaves_the_first_of_the_edits_under_one_sync() {
     let mut seen = [0; 5];
     for seed in 0..100 {
-        let (mem, _, mut writer) = started();
+        let (mem, _, mut writer) = started(&long(10));
         let mut images = vec![writer.image().clone()];
         let recorded = mem.record_images(1);
         for number in 11..15 {
@@ -82,7 +68,7 @@ fn a_crash_leaves_the_first_of_the_edits_under_one_sync() {
 /// Planted: an edit is judged by the manifest as it was at the last sync.
 #[test]
 fn an_edit_is_judged_by_the_edits_before_it_and_refused_alone() {
-    let (mem, _, mut writer) = started();
+    let (mem, _, mut writer) = started(&long(10));
     writer.append_unsynced(&long(11)).unwrap();
     assert!(matches!(writer.append_unsynced(&long(11)), Err(Error::Invalid { .. })), "twice");
     let (key, _) = writer.image().slices.last_key_value().unwrap();
@@ -107,7 +93,7 @@ fn a8a_no_space_for_one_of_the_edits_leaves_those_before_it() {
     for (seed, fault) in [(1, refused()), (2, refused().partial_write())] {
         for rewritten in [None, Some(false), Some(true)] {
             let what = format!("{fault:?} {rewritten:?}");
-            let (mem, faults, mut writer) = started();
+            let (mem, faults, mut writer) = started(&long(10));
             let mut images = vec![writer.image().clone()];
             writer.append_unsynced(&long(11)).unwrap();
             images.push(writer.image().clone());
@@ -145,7 +131,7 @@ fn a8a_no_space_for_one_of_the_edits_leaves_those_before_it() {
 /// Planted: a second sync that succeeds.
 #[test]
 fn a_sync_of_several_edits_that_fails_is_final() {
-    let (_, faults, mut writer) = started();
+    let (_, faults, mut writer) = started(&long(10));
     writer.append_unsynced(&long(11)).unwrap();
     writer.append_unsynced(&long(12)).unwrap();
     faults.arm(Fault::of(OperationKind::Sync).errno(EIO));
