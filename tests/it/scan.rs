@@ -304,28 +304,47 @@ fn cold_blocks_are_scanned_by_another_thread() {
     assert_eq!(keys(db.scan(..)).len(), 500);
     assert!(db.stats().cold_reads > lent);
     assert_eq!(keys(db.scan("k00100".."k00110").rev()).len(), 10);
-    // What is asked for while a read thread fills a batch holds for that batch, too.
-    held.disk.set_reads_without_waiting(false);
+}
+
+/// What is asked for while a read thread fills a batch holds for that batch, too. The simulator
+/// decides when the read thread runs: not before the scan was polled.
+#[test]
+fn what_is_asked_for_while_a_batch_is_filled_holds_for_it() {
+    let mut options = settings::tiny();
+    options.cache_bytes = Some(0);
+    let home = Simulated::with(7, options);
+    let db = home.open();
+    home.run(async {
+        for n in 0..500 {
+            db.put(format!("k{n:05}"), vec![n as u8; 30]).await.unwrap();
+        }
+        db.compact().await.unwrap();
+    });
+    home.disk.set_reads_without_waiting(false);
     let begun = || {
         let mut scan = db.scan("k00100".."k00300");
         assert!(scan.next().now_or_never().is_none(), "it is cold");
         scan
     };
+    let keys = |scan: Scan| -> Vec<String> {
+        let entries: Entries = home.run(collect(scan)).unwrap();
+        entries.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
+    };
     assert_eq!(keys(begun().rev().limit(1)), ["k00299"]);
     // It is in the first of two ranges by then, and behind tombstones that were in memory.
-    assert!(block_on(db.split_at("k00200")).unwrap());
+    assert!(home.run(db.split_at("k00200")).unwrap());
     for n in 100..150 {
-        block_on(db.delete(format!("k{n:05}"))).unwrap();
+        home.run(db.delete(format!("k{n:05}"))).unwrap();
     }
     assert_eq!(keys(begun().rev()).len(), 150);
     for n in 100..150 {
-        block_on(db.put(format!("k{n:05}"), [n as u8])).unwrap();
+        home.run(db.put(format!("k{n:05}"), [n as u8])).unwrap();
     }
-    block_on(db.flush()).unwrap();
+    home.run(db.flush()).unwrap();
     assert_eq!(keys(begun().limit(3)), ["k00100", "k00101", "k00102"]);
-    let (_, value) = block_on(begun().keys_only().next()).unwrap().unwrap();
+    let (_, value) = home.run(begun().keys_only().next()).unwrap().unwrap();
     assert!(value.is_empty());
-    assert_eq!(block_on(db.get("k00400")).unwrap().unwrap()[..], [144; 30]);
+    assert_eq!(home.run(db.get("k00400")).unwrap().unwrap()[..], [144; 30]);
 }
 
 #[test]
