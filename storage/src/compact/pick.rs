@@ -14,7 +14,7 @@ use super::rewrite;
 use super::rounds::{RoundKind, Rounds};
 use super::score::score;
 use super::why::{Choice, Why};
-use crate::version::{Place, RangeId, RangeVersion, Slice, SliceName, Version};
+use crate::version::{Place, RangeId, RangeVersion, Slice, SliceName, Version, runs_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::repeat;
 use std::sync::Arc;
@@ -328,7 +328,8 @@ fn hand_down(
     let targets = range.overlapping(output, &min, &max);
     let sum = |slices: &[Slice]| slices.iter().map(|slice| slice.file_bytes()).sum::<u64>();
     let (bytes, target_bytes) = (sum(&input.slices), sum(&targets));
-    let (runs, superseded) = (input.slices.len(), superseded(&input.slices));
+    let runs = runs_of(input.place, input.slices.clone()).len();
+    let superseded = superseded(&input.slices);
     let why = |choice| Why { choice, score, bytes, target_bytes, runs, superseded };
     let mut landed = range.layers.landing(output.level()).iter();
     let over_landed = landed.any(|layer| !layer.run.overlapping(&min, &max).is_empty());

@@ -380,3 +380,15 @@ fn in_a_burst_l0_waits_until_it_has_twice_as_many_runs() {
     let job = super::pick(&burst, &mut Rounds::default()).expect("L1 is over its limit");
     assert_eq!(job.input_place(), Place::Main(1));
 }
+
+/// Planted: each piece of a flush counts as a run.
+#[test]
+fn a_decision_about_l0_counts_the_runs_that_its_tables_form() {
+    let pieces = |flush| [t(flush + 1, "a", "k", 1), t(flush, "l", "z", 1)];
+    let l0 = [8, 6, 4, 2].into_iter().flat_map(pieces).collect();
+    let version = version_of(l0, vec![vec![t(1, "a", "z", 400)]]);
+    let options = CompactionOptions { landing_runs_max: 12, shards: 2, ..options() };
+    let options = CompactionOptions { level_base_bytes: 100 * MIB, ..options };
+    let job = pick(&version, &options, &Claims::new(), &NONE).expect("L0 is due");
+    assert_eq!((job.why.choice, job.why.runs, job.slices().count()), (Choice::Land, 4, 8));
+}
