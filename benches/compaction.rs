@@ -3,12 +3,18 @@
 //!
 //! The bars: 250 MB/s of the merge's input, 300 MB/s of the flush's output. What a table's sync
 //! costs depends on the disk: `TMPDIR=/dev/shm cargo bench --bench compaction` leaves it out.
+//!
+//! Beside each of them: a copy of as many bytes, and a checksum of them, so that figures of
+//! different machines can be compared.
 
 #![allow(missing_docs, reason = "criterion's macros define undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use sluicedb_storage::codec::hash64;
+use criterion::measurement::WallTime;
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
+};
+use sluicedb_storage::codec::{crc, hash64};
 use sluicedb_storage::compact::{
     Claims, CompactionOptions, Job, ManualCompaction, ManualStep, Merge, TableSink, write_tables,
 };
@@ -22,6 +28,7 @@ use sluicedb_storage::version::{
 };
 use sluicedb_storage::vfs::{DiskVfs, Vfs};
 use std::cell::RefCell;
+use std::hint::black_box;
 use std::iter;
 use std::path::Path;
 use std::sync::Arc;
@@ -103,6 +110,16 @@ fn job(disk: &Disk<'_>, tables: &Arc<TableCache>) -> Job {
     }
 }
 
+/// What plain loops over as many bytes cost.
+fn yardsticks(group: &mut BenchmarkGroup<'_, WallTime>, bytes: u64) {
+    let from: Vec<u8> = (0..bytes.div_ceil(8)).flat_map(noise::<8>).collect();
+    let mut to = vec![0; from.len()];
+    group.bench_function("a copy of as much", |b| {
+        b.iter(|| black_box(&mut to).copy_from_slice(black_box(&from)));
+    });
+    group.bench_function("a checksum of as much", |b| b.iter(|| crc(black_box(&from))));
+}
+
 fn merge(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk { vfs: Arc::new(DiskVfs::new()), dir: dir.path(), next: AtomicU64::new(1) };
@@ -126,6 +143,7 @@ fn merge(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+    yardsticks(&mut group, job.input_bytes());
     group.finish();
 }
 
@@ -140,9 +158,9 @@ fn flush(c: &mut Criterion) {
     writer.freeze();
     let shards = Shards::of(&Span::all(), 4);
     let written = RefCell::new(Vec::new());
+    let bytes = FLUSH_ENTRIES * (KEY_BYTES + VALUE_BYTES) as u64;
     let mut group = c.benchmark_group("flush");
-    group.sample_size(20);
-    group.throughput(Throughput::Bytes(FLUSH_ENTRIES * (KEY_BYTES + VALUE_BYTES) as u64));
+    group.sample_size(20).throughput(Throughput::Bytes(bytes));
     group.bench_function("a memtable of 64 MiB", |b| {
         b.iter_batched(
             || disk.remove(&written),
@@ -154,6 +172,7 @@ fn flush(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+    yardsticks(&mut group, bytes);
     group.finish();
 }
 
