@@ -158,7 +158,7 @@ pub struct Options {
     pub l0_compression: Compression,
     /// Runs in L0 that start a compaction. A flush adds one run, in one table or in several. In a
     /// burst of writes, when the next flush will be there before a compaction could end, twice as
-    /// many start one. Default 4.
+    /// many start one; three times as many where they supersede each other. Default 4.
     pub l0_trigger_tables: usize,
     /// Runs in L0 at which flushing waits for compaction. Default 20.
     pub l0_tables_max: usize,

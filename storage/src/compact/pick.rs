@@ -62,6 +62,13 @@ impl std::fmt::Debug for Situation<'_> {
 
 /// In a burst of writes, L0 is compacted from so many times as many runs on.
 const L0_TRIGGERS_IN_BURST: usize = 2;
+/// The same where newer entries of L0 supersede much of it.
+const L0_TRIGGERS_SUPERSEDED: usize = 3;
+/// Much of L0 is superseded if at least this share of its entries is.
+const L0_SUPERSEDED_MUCH: f64 = 0.15;
+/// L0 waits for its third trigger while it has at most this many times the bytes that L1 may have.
+/// A merge of more would hardly be cheaper, and meanwhile L0 takes space.
+const L0_OVER_L1: u64 = 3;
 
 /// A place that is due.
 struct Due<'a> {
@@ -86,13 +93,32 @@ impl Situation<'_> {
     /// much. The limits of its bytes and entries are those that the user has set.
     fn due(&self, range: &RangeVersion, place: Place) -> Option<f64> {
         let options = &*range.own.compaction(self.options);
-        let score = |options| score(range, place, options).filter(|score| *score >= 1.0);
+        let score = |options: &CompactionOptions| {
+            score(range, place, options).filter(|score| *score >= 1.0)
+        };
         let due = score(options)?;
         if place == Place::L0 && self.bursts.is_some_and(|bursts| bursts.contains(&range.id)) {
-            let l0_trigger = options.l0_trigger.saturating_mul(L0_TRIGGERS_IN_BURST);
-            score(&CompactionOptions { l0_trigger, ..options.clone() })?;
+            let at = |triggers| {
+                let l0_trigger = options.l0_trigger.saturating_mul(triggers);
+                score(&CompactionOptions { l0_trigger, ..options.clone() })
+            };
+            at(L0_TRIGGERS_IN_BURST)?;
+            if self.waits_longer(range) {
+                at(L0_TRIGGERS_SUPERSEDED)?;
+            }
         }
         Some(due)
+    }
+
+    /// Must L0 wait for half as many runs again, because its tables supersede each other? Then some
+    /// keys are written again and again. Reads want those most, and find them in the newest runs.
+    /// And the more runs a merge takes, the larger the part of them that it drops.
+    fn waits_longer(&self, range: &RangeVersion) -> bool {
+        let l0 = range.layers.in_order(Place::L0);
+        let bytes: u64 = l0.iter().map(|slice| slice.file_bytes()).sum();
+        let options = &*range.own.compaction(self.options);
+        bytes <= options.level_bytes(1).saturating_mul(L0_OVER_L1)
+            && superseded(&l0) >= L0_SUPERSEDED_MUCH
     }
 
     pub(super) fn admits(&self, job: &Job) -> bool {

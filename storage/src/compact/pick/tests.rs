@@ -1,6 +1,7 @@
 //! Which job comes next, over versions without files.
 
 use super::*;
+use crate::codec::hash64;
 use crate::version::testing::{meta, slice, version_of};
 use crate::version::{Landed, ObsoleteFiles, RangeId, SliceMeta, TableHandle};
 
@@ -379,6 +380,50 @@ fn in_a_burst_l0_waits_until_it_has_twice_as_many_runs() {
     let burst = Situation { bursts: Some(&here), ..quiet };
     let job = super::pick(&burst, &mut Rounds::default()).expect("L1 is over its limit");
     assert_eq!(job.input_place(), Place::Main(1));
+}
+
+/// Flush `n`, newest first, whose tables have these keys.
+fn flushes(runs: u64, keys: impl Fn(u64) -> std::ops::Range<u64>) -> Vec<Slice> {
+    let flush = |n| {
+        let mut meta = meta(99 - n, b"a", b"z", 10 * MIB);
+        meta.entries = 1000;
+        keys(n).for_each(|key| meta.keys.add(hash64(&key.to_be_bytes())));
+        Slice::whole(&TableHandle::unopened(meta.into(), ObsoleteFiles::new()))
+    };
+    (0..runs).map(flush).collect()
+}
+
+/// Goal: in a burst, L0 waits for three times its runs where newer entries supersede a good part of
+/// it, so that each rewrite of L1 takes more; but not if it is much larger than L1.
+///
+/// Planted: it waits in no burst as well; whatever is superseded; however large it is; without end.
+#[test]
+fn in_a_burst_an_l0_that_supersedes_itself_waits_for_three_times_as_many_runs() {
+    let due_from = |base_mib: u64, in_burst: bool, keys: &dyn Fn(u64) -> std::ops::Range<u64>| {
+        let here = [RangeId::FIRST].into();
+        let level_base_bytes = base_mib * MIB;
+        let options = CompactionOptions { level_base_bytes, landing_runs_max: 20, ..options() };
+        let due = |runs: &u64| {
+            let l1 = vec![t(1, "a", "z", 400)];
+            let version = version_of(flushes(*runs, keys), vec![l1, vec![t(2, "a", "b", 1)]]);
+            let claims = Claims::new();
+            let quiet = situation(&version, &options, &claims, &NONE);
+            let burst = Situation { bursts: in_burst.then_some(&here), ..quiet };
+            burst.due(&version.ranges()[0], Place::L0).is_some()
+        };
+        (1..20).find(due).expect("no more than that")
+    };
+    let hot = |_| 0..1000;
+    // Each flush has some keys of the one before: of eight, 0.35 and 0.09 are superseded.
+    let some = |n| n * 600..n * 600 + 1000;
+    let few = |n| n * 900..n * 900 + 1000;
+    let none = |n| n * 1000..(n + 1) * 1000;
+    assert_eq!((due_from(10, true, &hot), due_from(10, false, &hot)), (12, 4));
+    assert_eq!((due_from(10, true, &none), due_from(10, false, &none)), (8, 4));
+    assert_eq!((due_from(10, true, &some), due_from(10, true, &few)), (12, 8));
+    for (base_mib, from) in [(1, 8), (2, 8), (3, 10), (4, 12)] {
+        assert_eq!(due_from(base_mib, true, &hot), from, "{base_mib}0 MiB in L1");
+    }
 }
 
 /// Planted: each piece of a flush counts as a run.
