@@ -2,6 +2,7 @@
 //! damaged, and opened again.
 
 mod cuts;
+mod descriptors;
 mod hostile;
 mod life;
 mod parts;

@@ -87,7 +87,8 @@ pub struct ReplayReport {
 /// Calls `each` for every batch and every change of the log in `dir`, in order.
 ///
 /// `segments` are the numbers of all `.wal` files there, ascending. Those below `known.floor` are
-/// ignored. Blocks on the disk: reads at its speed, in pieces of 1 MiB.
+/// ignored. Blocks on the disk: reads at its speed, in pieces of 1 MiB. One segment is open at a
+/// time.
 ///
 /// # Errors
 /// `Corrupt`, `Missing` or `Unsupported`, naming the file and offset, for anything but a torn tail;
@@ -103,7 +104,7 @@ pub fn replay(
     assert!(segments.is_sorted_by(|a, b| a < b), "segments are listed once each, ascending");
     let mut files = Vec::new();
     for &number in segments.iter().filter(|&&number| number >= known.floor) {
-        files.push(Segment::open(vfs, dir, identity, number)?);
+        files.push(Segment::look(vfs, dir, identity, number)?);
     }
     let log = LogFiles { dir, known, files, unreadable: Vec::new() };
     log.check_present()?;
@@ -263,7 +264,7 @@ impl LogFiles<'_> {
         let stopped = &self.files[at];
         let mut confirmed_by: Option<String> = None;
         let mut dropped = claimed_end.map_or(0, |end| end.saturating_sub(offset));
-        stopped.window().scan(offset, |found, record, end| {
+        stopped.window()?.scan(offset, |found, record, end| {
             dropped = dropped.max(end - offset);
             if record.synced_to > offset {
                 confirmed_by = Some(format!("the record at {found}"));
@@ -285,7 +286,7 @@ impl LogFiles<'_> {
                     break;
                 }
             }
-            later.window().scan(RECORDS_AT, |found, record, end| {
+            later.window()?.scan(RECORDS_AT, |found, record, end| {
                 dropped = dropped.saturating_add(end - found);
                 if record.synced_to > 0 {
                     confirmed_by = Some(format!("{} at offset {found}", later.path.display()));

@@ -1,7 +1,8 @@
 //! Reads one segment of the log: its identity, its predecessor, its records in order.
 //!
-//! It trusts only what a checksum covers, and changes nothing. It does not judge whether a missing
-//! end was torn or damaged: that takes the other segments (`reader.rs`).
+//! It trusts only what a checksum covers, and changes nothing. The file is open only while it is
+//! read: a log may have more segments than a process may have descriptors. It does not judge
+//! whether a missing end was torn or damaged: that takes the other segments (`reader.rs`).
 
 use super::ends::{BEGIN_PAYLOAD_BYTES_MAX, CONTINUED_BYTES, decode_begin, decode_continued};
 use super::header::{HEADER_BYTES, SegmentHeader};
@@ -23,11 +24,11 @@ use std::sync::Arc;
 /// The offset of the first record.
 pub(super) const RECORDS_AT: u64 = HEADER_BYTES as u64;
 
-/// One `.wal` file.
+/// One `.wal` file. It is not open.
 pub(super) struct Segment {
     pub(super) number: FileNumber,
     pub(super) path: PathBuf,
-    file: Arc<dyn File>,
+    vfs: Arc<dyn Vfs>,
     seed: RecordSeed,
     bytes: u64,
     /// `None`: the segment was never used, or its first record was torn or damaged.
@@ -78,17 +79,15 @@ impl SegmentEnd {
 }
 
 impl Segment {
-    pub(super) fn open(
+    /// Reads the header page and the first record. The file is closed afterwards.
+    pub(super) fn look(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
         identity: &LogIdentity,
         number: FileNumber,
     ) -> Result<Self> {
         let path = FileKind::Wal(number).path(dir);
-        let file = vfs.open(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing { path: path.clone() },
-            _ => Error::io("open", &path, e),
-        })?;
+        let file = open(vfs, &path)?;
         // After a failed sync, the page cache may hold bytes that the disk does not.
         file.drop_cache();
         let bytes = file.len().map_err(|e| Error::io("stat", &path, e))?;
@@ -99,14 +98,14 @@ impl Segment {
             let what = format!("the file has {bytes} bytes, its header says {}", header.bytes);
             return Err(Error::corrupt(&path, bytes.min(header.bytes), what));
         }
-        let seed = RecordSeed::new(identity, number);
-        let mut segment = Self { number, path, file, seed, bytes, begin: None };
-        segment.begin = segment.read_begin()?;
+        let (vfs, seed) = (Arc::clone(vfs), RecordSeed::new(identity, number));
+        let mut segment = Self { number, path, vfs, seed, bytes, begin: None };
+        let mut window = Window::small(file, &segment.path, bytes, seed);
+        segment.begin = segment.read_begin(&mut window)?;
         Ok(segment)
     }
 
-    fn read_begin(&self) -> Result<Option<Begin>> {
-        let mut window = self.window();
+    fn read_begin(&self, window: &mut Window) -> Result<Option<Begin>> {
         let FoundFrame::Record { header, .. } = window.find(RECORDS_AT)? else { return Ok(None) };
         self.check_flags(RECORDS_AT, &header)?;
         let payload = window.payload(RECORDS_AT, &header)?;
@@ -126,9 +125,14 @@ impl Segment {
         }
     }
 
-    pub(super) fn window(&self) -> Window {
+    /// Opens the file. It is open until the window is dropped.
+    ///
+    /// # Errors
+    /// `Missing`; `Io`.
+    pub(super) fn window(&self) -> Result<Window> {
         let first_seqno = self.begin.as_ref().map(|begin| begin.first_seqno);
-        Window::new(self.file.clone(), &self.path, self.bytes, self.seed, first_seqno)
+        let file = open(&self.vfs, &self.path)?;
+        Ok(Window::new(file, &self.path, self.bytes, self.seed, first_seqno))
     }
 
     pub(super) fn link(&self) -> Option<Link> {
@@ -162,7 +166,7 @@ impl Segment {
             );
             return Err(Error::corrupt(&self.path, RECORDS_AT, what));
         }
-        let mut window = self.window();
+        let mut window = self.window()?;
         let mut outcome = SegmentEnd {
             end: RECORDS_AT,
             digest: DIGEST_START,
@@ -289,6 +293,13 @@ impl Segment {
         }
         Ok(count)
     }
+}
+
+fn open(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<Arc<dyn File>> {
+    vfs.open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { path: path.to_owned() },
+        _ => Error::io("open", path, e),
+    })
 }
 
 /// Can a record of this type have a payload of `len` bytes?

@@ -38,7 +38,7 @@ pub fn survey(
     };
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for &number in segments.iter().filter(|&&number| number >= known.floor) {
-        match Segment::open(vfs, dir, identity, number) {
+        match Segment::look(vfs, dir, identity, number) {
             Ok(segment) => files.push(segment),
             Err(error) => {
                 unreadable.push(number);
@@ -80,7 +80,10 @@ fn inspect(log: &LogFiles<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
     {
         tell(error);
     }
-    let mut window = segment.window();
+    let mut window = match segment.window() {
+        Ok(window) => window,
+        Err(error) => return tell(error),
+    };
     let (mut offset, mut next_seqno, mut holes) = (RECORDS_AT, begin.first_seqno, 0);
     loop {
         let record = match window.find(offset) {
@@ -92,9 +95,11 @@ fn inspect(log: &LogFiles<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
             holes += 1;
             lost(offset, None, tell);
             let mut behind = None;
-            let scanned = segment.window().scan(offset, |at, header, _| {
-                behind = Some((at, header.first_seqno));
-                false
+            let scanned = segment.window().and_then(|mut window| {
+                window.scan(offset, |at, header, _| {
+                    behind = Some((at, header.first_seqno));
+                    false
+                })
             });
             match (scanned, behind) {
                 (Ok(()), Some((found, first_seqno))) if holes < HOLES_MAX => {

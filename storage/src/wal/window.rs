@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// Bytes that are read at once to see a segment's first record.
+const SMALL_PIECE_BYTES: usize = 4096;
 /// A candidate record of at most this length is checksummed directly. The checksum of a longer one
 /// is derived from the checksums of prefixes.
 const SHORT_BYTES: u64 = 4096;
@@ -31,6 +33,7 @@ pub(super) struct Window {
     seed: RecordSeed,
     first_seqno: Option<Seqno>,
     len: u64,
+    piece_bytes: usize,
     start: u64,
     buffer: Vec<u8>,
     filled: usize,
@@ -64,8 +67,14 @@ impl Window {
         first_seqno: Option<Seqno>,
     ) -> Self {
         let path = path.to_owned();
-        let (buffer, aside) = (Vec::new(), Vec::new());
-        Self { file, path, seed, first_seqno, len, start: 0, buffer, filled: 0, aside }
+        let (start, filled, buffer, aside) = (0, 0, Vec::new(), Vec::new());
+        let piece_bytes = PIECE_BYTES;
+        Self { file, path, seed, first_seqno, len, piece_bytes, start, buffer, filled, aside }
+    }
+
+    /// As `new`, for one short record: reads little more.
+    pub(super) fn small(file: Arc<dyn File>, path: &Path, len: u64, seed: RecordSeed) -> Self {
+        Self { piece_bytes: SMALL_PIECE_BYTES, ..Self::new(file, path, len, seed, None) }
     }
 
     /// The `count` bytes at `offset`. They must lie within the file.
@@ -101,7 +110,7 @@ impl Window {
             0
         };
         (self.start, self.filled) = (offset, kept);
-        let target = PIECE_BYTES.max(count).min((self.len - offset) as usize);
+        let target = self.piece_bytes.max(count).min((self.len - offset) as usize);
         if self.buffer.len() < target {
             let more = target - self.buffer.len();
             self.buffer.try_reserve_exact(more).map_err(|_| {
