@@ -6,31 +6,35 @@
 //! 1. Read `CURRENT` and the manifest. Check that each table that it names is there and has its
 //!    length.
 //! 2. Replay the log. Write what it has into tables of L0 when that exceeds the budget, and at the
-//!    end. So everything that will be readable is durable before anybody can read it.
+//!    end. So everything that will be readable is durable before anybody can read it. Before the
+//!    first table, what earlier opens were writing when they were interrupted is removed.
 //! 3. Write a new manifest whose log floor is above every replayed segment, and swap it in.
-//! 4. Only now remove old logs, old manifests and files that were never published.
+//! 4. Only now remove old logs and old manifests.
 //!
-//! The old log is never appended to; the caller starts a new one afterwards. A refused open changes
-//! nothing that was there. The caller holds the directory's lock.
+//! The old log is never appended to; the caller starts a new one afterwards. An open that is
+//! refused because of what is there changes nothing of it. One that fails later may have removed
+//! files that nothing names. The caller holds the directory's lock.
 
 pub mod directory;
 mod gathered;
+mod leftovers;
 mod replay;
 
 use self::directory::DirectoryState;
-use self::replay::Replay;
+use self::leftovers::{Leftovers, sweep};
+use self::replay::{Replay, give_way_after};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::limits::COUNTERS_AT_OPEN_MAX;
 use crate::manifest::{self, LoadedManifest, ManifestWriter, TornTail};
-use crate::side_by_side::{Piece, SideBySide};
+use crate::side_by_side::SideBySide;
 use crate::table::TableOptions;
-use crate::version::{Conflict, Image, SliceMeta, TableCache, TableLimits, Version, VersionEdit};
+use crate::version::{Conflict, Image, TableCache, TableLimits, Version, VersionEdit};
 use crate::vfs::Vfs;
 use crate::wal::{self, KnownLog, LogIdentity};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,14 +214,28 @@ fn reopen(
     let tables = TableCache::new(vfs, dir, db_id, options.tables.clone());
     let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
     let (prepared, masks) = (image.prepared.clone(), image.masks.clone());
-    let mut replay = Replay::new((vfs, dir), db_id, options, &tables, version, prepared, next);
-    replay.masks = masks;
-    let segments = segments(names);
-    let identity = LogIdentity { db_id };
-    let mut each = |entry: wal::LogItem<'_>| replay.entry(entry);
-    let log = wal::replay(vfs, dir, &identity, &known_log(&image), &segments, &mut each);
-    let log = log.and_then(|log| {
+    let (identity, known, segments) = (LogIdentity { db_id }, known_log(&image), segments(names));
+    let read = |each: &mut dyn FnMut(wal::LogItem<'_>) -> Result<()>| {
+        let log = wal::replay(vfs, dir, &identity, &known, &segments, each)?;
         check_counter(dir, "a sequence number", log.last_seqno.0)?;
+        Ok(log)
+    };
+    let judge = || {
+        let mut bytes = 0;
+        let mut pass = |entry: wal::LogItem<'_>| {
+            if let wal::LogItem::Batch { payload, .. } = entry {
+                give_way_after(&mut bytes, payload.len());
+            }
+            Ok(())
+        };
+        read(&mut pass).map(drop)
+    };
+    let leftovers = Leftovers::among(names, old, &image, &judge);
+    let mut replay =
+        Replay::new((vfs, dir), db_id, options, &tables, (version, prepared), leftovers, next);
+    replay.masks = masks;
+    let log = read(&mut |entry| replay.entry(entry)).and_then(|log| {
+        replay.leftovers.log_is_sound();
         replay.flush_down_to(0).map(|()| log)
     });
     let log = match log {
@@ -268,17 +286,19 @@ fn reopen(
     let manifest = match ManifestWriter::create(vfs, dir, db_id, number, image) {
         Ok(manifest) => manifest,
         Err(error) => {
-            // If the new manifest may already count, its tables must stay. If there was no space
-            // for it, and the old one counts, its tables are removed to free their space.
-            let counts = |current: manifest::Current| current.manifest != old;
-            let counts = manifest::read_current(vfs, dir).map(|found| found.is_none_or(counts));
-            if error.is_no_space() && matches!(counts, Ok(false)) {
+            // If the new manifest may count, its tables must stay. If its file has gone, it is
+            // certain that the old one counts: then `create` has removed it.
+            let length = vfs.len(&FileKind::Manifest(number).path(dir));
+            if length.is_err_and(|e| e.kind() == ErrorKind::NotFound) {
                 replay.undo();
             }
             return Err(error);
         }
     };
-    report.files_removed = sweep(vfs, dir, &manifest, options.side_by_side.as_ref());
+    let counts = (manifest.number(), manifest.image());
+    report.files_removed = replay.leftovers.into_removed();
+    report.files_removed.extend(sweep(vfs, dir, counts, options.side_by_side.as_ref()));
+    report.files_removed.sort();
     report.log = Some(log);
     Ok(Recovered {
         db_id,
@@ -344,42 +364,6 @@ fn make_version(image: &Image, tables: &Arc<TableCache>) -> Result<Version, Prob
         tables.check_presence(meta).map_err(Problem::File)?;
         Ok(tables.handle(Arc::clone(meta)))
     })
-}
-
-/// Removes the files that the new manifest does not need. Foreign files stay, and so do files that
-/// cannot be removed; the next open tries again.
-fn sweep(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    manifest: &ManifestWriter,
-    side_by_side: &dyn SideBySide,
-) -> Vec<String> {
-    let image = manifest.image();
-    let live: BTreeSet<_> = image.slices.values().map(SliceMeta::number).collect();
-    let mut names = match vfs.list(dir) {
-        Ok(names) => names,
-        Err(error) => {
-            tracing::warn!(%error, "old files are not removed: the directory cannot be listed");
-            return Vec::new();
-        }
-    };
-    names.retain(|name| match FileKind::parse(name) {
-        None | Some(FileKind::Lock | FileKind::Current | FileKind::Reserve) => false,
-        Some(FileKind::Temp(_) | FileKind::Spare(_)) => true,
-        Some(FileKind::Manifest(number)) => number < manifest.number(),
-        Some(FileKind::Wal(number)) => number < image.log_floor,
-        Some(FileKind::Table(number)) => number < image.next_file_number && !live.contains(&number),
-    });
-    names.sort();
-    let mut removed = vec![false; names.len()];
-    let pieces = names.iter().zip(&mut removed).map(|(name, removed)| -> Piece<'_> {
-        Box::new(move || match vfs.remove(&dir.join(name)) {
-            Ok(()) => *removed = true,
-            Err(error) => tracing::warn!(%error, file = %name, "an old file is not removed"),
-        })
-    });
-    side_by_side.run(pieces.collect());
-    names.into_iter().zip(removed).filter_map(|(name, removed)| removed.then_some(name)).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use super::RecoverOptions;
 use super::gathered::{Gathered, OperationBytes, OperationPlace};
+use super::leftovers::Leftovers;
 use crate::batch::PointOperations;
 use crate::compact::TableSink;
 use crate::error::{Error, Result};
@@ -52,6 +53,8 @@ pub(super) struct Replay<'a> {
     /// The sequence numbers of L0 tables that changes brought in, with their ranges, in descending
     /// order.
     ahead: Vec<(Seqno, RangeId)>,
+    /// To be removed before the first table is written.
+    pub(super) leftovers: Leftovers<'a>,
     pub(super) next: FileNumber,
     gathered: BTreeMap<RangeId, Gathered>,
     /// Memory of all that is gathered.
@@ -73,8 +76,8 @@ impl<'a> Replay<'a> {
         db_id: [u8; 16],
         options: &'a RecoverOptions,
         tables: &'a Arc<TableCache>,
-        version: Version,
-        prepared: BTreeMap<ChangeId, VersionEdit>,
+        (version, prepared): (Version, BTreeMap<ChangeId, VersionEdit>),
+        leftovers: Leftovers<'a>,
         next: FileNumber,
     ) -> Self {
         let of = |range: &Arc<RangeVersion>| {
@@ -94,6 +97,7 @@ impl<'a> Replay<'a> {
             happened: Vec::new(),
             masks: Vec::new(),
             ahead,
+            leftovers,
             next,
             gathered: BTreeMap::new(),
             bytes: 0,
@@ -237,11 +241,7 @@ impl<'a> Replay<'a> {
             gathered.add(encoded, &operation, seqno);
             self.bytes = self.bytes + gathered.bytes() - before;
         }
-        let before = self.bytes_read;
-        self.bytes_read += payload.len() as u64;
-        if before / GIVE_WAY_BYTES < self.bytes_read / GIVE_WAY_BYTES {
-            give_way::now_and_then();
-        }
+        give_way_after(&mut self.bytes_read, payload.len());
         self.bytes_peak = self.bytes_peak.max(self.bytes);
         if self.bytes > self.options.replay_bytes_max {
             // Down to half of it, so that the flushes are large enough to be worth a table.
@@ -276,6 +276,11 @@ impl<'a> Replay<'a> {
     fn flush(&mut self, ranges: &[RangeId]) -> Result<()> {
         let taken = ranges.iter().filter_map(|range| Some((*range, self.take(*range)?)));
         let mut taken: Vec<_> = taken.collect();
+        if !taken.is_empty() {
+            // INVARIANT(leftovers-after-the-log): before the first table.
+            let side_by_side = self.options.side_by_side.as_ref();
+            self.leftovers.remove(self.vfs, self.dir, side_by_side)?;
+        }
         let mut tables = Vec::new();
         for (range, gathered) in &mut taken {
             let home = self.version.range(*range).expect("it was routed to");
@@ -318,6 +323,15 @@ impl<'a> Replay<'a> {
         for number in &self.written {
             let _ = self.vfs.remove(&FileKind::Table(*number).path(self.dir));
         }
+    }
+}
+
+/// Counts bytes that were replayed, and offers others the core now and then.
+pub(super) fn give_way_after(bytes: &mut u64, more: usize) {
+    let before = *bytes;
+    *bytes += more as u64;
+    if before / GIVE_WAY_BYTES < *bytes / GIVE_WAY_BYTES {
+        give_way::now_and_then();
     }
 }
 

@@ -4,6 +4,7 @@
 mod cuts;
 mod descriptors;
 mod hostile;
+mod interrupted;
 mod life;
 mod parts;
 mod seam;
@@ -29,7 +30,7 @@ use crate::wal::{
     AppendPath, CHANGE_BYTES, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
 };
 use life::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 #[test]
