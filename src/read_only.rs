@@ -32,8 +32,8 @@ use std::sync::Arc;
 ///   is created and none is held.
 /// * *Not one byte changes* in the directory, which may be on a read-only file system.
 /// * A database that was *not closed* is recovered as by every open, but into memory. What is only
-///   in its log may take [`read_only_log_bytes_max`](crate::Options::read_only_log_bytes_max). A
-///   checkpoint has no log.
+///   in its log may take [`read_only_log_bytes_max`](crate::Options::read_only_log_bytes_max), and
+///   up to twice as much while it is opened. A checkpoint has no log.
 /// * It always shows the same instant. There are no writes, so there is nothing to close: drop it.
 ///
 /// Reads work as those of [`Db`](crate::Db): they complete at once if everything is in memory, and

@@ -87,7 +87,8 @@ pub struct EngineConfig {
     pub compaction_bytes_per_second: Option<NonZeroU64>,
     /// Most space on the disk that is reserved for a full disk, in bytes.
     pub space_reserve_bytes: u64,
-    /// Memory for what is only in the log, if the database is opened for reading, in bytes.
+    /// Memory for what is only in the log, if the database is opened for reading, in bytes. The
+    /// open itself takes up to twice as much.
     pub read_only_log_bytes_max: u64,
     /// Threads for reads that miss every cache.
     pub read_threads: usize,

@@ -234,8 +234,9 @@ pub struct Options {
     /// number; at least 64 KiB.
     pub compaction_bytes_per_second: Option<u64>,
     /// For a database that is opened [for reading](crate::ReadOnlyDb) and was not closed: the most
-    /// memory for what is only in its log. If it needs more, the open is refused. Default: twice
-    /// the write buffer; at least 1 MiB.
+    /// memory for what is only in its log. If it needs more, the open is refused. The open itself
+    /// takes up to twice as much: it has the log's entries and the tables made of them. Default:
+    /// twice the write buffer; at least 1 MiB.
     pub read_only_log_bytes_max: Option<u64>,
     /// Threads for reads that miss every cache, 1..=64. Default 4.
     pub read_threads: usize,

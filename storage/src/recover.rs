@@ -49,8 +49,8 @@ pub struct RecoverOptions {
     /// The keys at which the ranges of a new database meet, ascending. An existing database keeps
     /// its own.
     pub split_keys: Vec<Bytes>,
-    /// Memory for replayed entries, of all ranges together, in bytes. Above it, the ranges with the
-    /// most are flushed. A single batch may exceed it.
+    /// Memory that may be allocated for replayed entries, of all ranges together, in bytes. Before
+    /// it is exceeded, the ranges with the most are flushed. A single entry may exceed it.
     pub replay_bytes_max: usize,
     /// Options of the tables that are made from the log.
     pub table: TableOptions,
@@ -94,7 +94,8 @@ pub struct RecoveryReport {
     pub log: Option<wal::ReplayReport>,
     /// Bytes of the batches that were read from the log.
     pub bytes_replayed: u64,
-    /// The most memory that replayed entries took at once, in bytes.
+    /// The most memory that was allocated for replayed entries at once, in bytes. If the database
+    /// is opened for reading only, the caller adds that of the tables.
     pub replay_bytes_peak: u64,
     /// Log entries that were in no table yet.
     pub entries_replayed: u64,

@@ -165,6 +165,8 @@ fn recover(
     // The files were removed in the overlay only. They still exist.
     recovery.files_removed.clear();
     let replayed_bytes = overlay.used_bytes();
+    // The tables are in memory, too. They were made while their entries were still there.
+    recovery.replay_bytes_peak += replayed_bytes;
     let ranges = version.ranges().iter().map(|stable| {
         let (active, writer) = memtable(0);
         writer.freeze();

@@ -20,19 +20,27 @@ impl std::fmt::Debug for Area {
 }
 
 impl Area {
-    /// An empty area with room for at least `bytes`, which are more than none. `dense`: with huge
-    /// pages, if it is large.
-    pub(crate) fn with_room(bytes: usize, dense: bool) -> Self {
-        let class = ChunkClass::ALL.into_iter().find(|class| class.bytes() >= bytes);
-        let of = if dense { Chunk::dense } else { Chunk::of };
-        Self { chunk: class.map_or_else(|| Chunk::plain(bytes), of), used: 0 }
+    /// An empty area with room for `bytes`, which are more than none.
+    pub(crate) fn with_room(bytes: usize) -> Self {
+        Self { chunk: Chunk::plain(bytes), used: 0 }
+    }
+
+    /// An empty area as large as the largest chunks, with huge pages if possible.
+    pub(crate) fn dense() -> Self {
+        Self { chunk: Chunk::dense(ChunkClass::Large), used: 0 }
+    }
+
+    /// How many bytes are left for what is appended.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.chunk.bytes() - self.used
     }
 
     /// Appends `bytes`, and returns their offset; `None` if there is no room for them.
     #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<usize> {
         let offset = self.used;
-        if bytes.len() > self.chunk.bytes() - offset {
+        if bytes.len() > self.room() {
             return None;
         }
         // SAFETY: the chunk is longer than what is used, or as long.
@@ -57,11 +65,11 @@ mod tests {
 
     #[test]
     fn what_is_appended_is_read_and_what_does_not_fit_changes_nothing() {
-        for wanted in [1, 64 << 10, (64 << 10) + 1, 2 << 20, (2 << 20) + 1] {
-            let mut area = Area::with_room(wanted, true);
-            let room = area.chunk.bytes();
-            assert!(room >= wanted);
-            let (mut model, mut seed) = (Vec::new(), wanted);
+        let sizes = [700, 64 << 10, (2 << 20) + 1];
+        for mut area in sizes.into_iter().map(Area::with_room).chain([Area::dense()]) {
+            let room = area.room();
+            assert!(sizes.contains(&room) || room == ChunkClass::Large.bytes());
+            let (mut model, mut seed) = (Vec::new(), room);
             loop {
                 seed = seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(9);
                 let piece = vec![seed as u8; (seed >> 33) % (1 + room / 3)];

@@ -3,12 +3,16 @@
 //! Nobody reads them before that. So they are in no index: they are appended, and sorted once.
 //!
 //! ```text
-//! chunks    operation | operation | ...      encoded as in the log
+//! areas     operation | operation | ...      encoded as in the log
 //! entries   head u64, order u64, place u64   one for each operation
 //! ```
 //! Sorting looks at eight bytes of each key at a time, the *head*. Keys that have the same head are
 //! sorted by their next eight bytes, and so on. So each byte of a key is fetched once, whatever the
 //! keys have in common.
+//!
+//! What counts is the memory that is allocated, whether it is full or not. An area is half as large
+//! as what there is, up to 2 MiB, and a large operation has an area of its own. So most of the
+//! memory is used.
 
 use crate::batch::{PointOperation, PointOperations};
 use crate::buffer::{Area, ChunkClass, LINE_BYTES, prefetch};
@@ -18,10 +22,15 @@ use bytes::Bytes;
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// Bytes of a chunk, unless one operation is larger.
-const CHUNK_BYTES_MAX: usize = ChunkClass::Large.bytes();
-/// A range that has so many gets its next chunks with huge pages.
-const DENSE_FROM_BYTES: usize = 2 * CHUNK_BYTES_MAX;
+/// Bytes of the largest areas for several operations, which have huge pages. With these an area is
+/// resident at once, so it must not be most of what there is.
+const DENSE_BYTES: usize = ChunkClass::Large.bytes();
+/// Bytes of the smallest areas for several operations.
+const AREA_BYTES_MIN: usize = 1 << 10;
+/// An operation that takes more than such a part of the next area gets one of its own.
+const OWN_AREA_PART: usize = 8;
+/// Room for so many entries is allocated at first.
+const ENTRIES_MIN: usize = 16;
 /// Bytes of a head.
 const HEAD_BYTES: usize = 8;
 /// So many operations are on their way from memory at the same time.
@@ -39,7 +48,7 @@ pub(super) struct OperationPlace {
     /// How many bytes of the key are left from the head on, up to nine; below that, in 56 bits, the
     /// inverted sequence number. So equal keys are in order, newest first.
     order: u64,
-    /// The chunk, and in the lower half the offset in it.
+    /// The area, and in the lower half the offset in it.
     place: u64,
 }
 
@@ -69,29 +78,61 @@ impl OperationPlace {
 /// Encoded operations.
 #[derive(Debug, Default)]
 pub(super) struct OperationBytes {
-    chunks: Vec<Area>,
+    areas: Vec<Area>,
+    /// The area that is being filled.
+    filling: usize,
+    /// Bytes of operations.
     bytes: usize,
+    /// Bytes of areas.
+    allocated: usize,
 }
 
 impl OperationBytes {
+    /// Bytes of the area that an operation of `len` bytes needs; 0 if there is room for it.
+    #[inline]
+    fn growth(&self, len: usize) -> usize {
+        match self.areas.get(self.filling) {
+            Some(area) if area.room() >= len => 0,
+            _ => self.next_area(len),
+        }
+    }
+
+    /// Bytes of the next area for an operation of `len` bytes: one for several operations, or
+    /// exactly `len`.
+    fn next_area(&self, len: usize) -> usize {
+        let shared = (self.bytes / 2).clamp(AREA_BYTES_MIN, DENSE_BYTES);
+        if len > shared / OWN_AREA_PART { len } else { shared }
+    }
+
     /// Copies an operation, and returns its place.
+    #[inline]
     fn push(&mut self, operation: &[u8]) -> u64 {
-        let offset = self.chunks.last_mut().and_then(|chunk| chunk.push(operation));
-        let offset = offset.unwrap_or_else(|| {
-            // As much again, so that a range with little takes little.
-            let room = self.bytes.clamp(1, CHUNK_BYTES_MAX).max(operation.len());
-            // With huge pages a chunk is resident at once, so it must not be most of what there is.
-            let dense = self.bytes >= DENSE_FROM_BYTES;
-            self.chunks.push(Area::with_room(room, dense));
-            let chunk = self.chunks.last_mut().expect("just pushed");
-            chunk.push(operation).expect("it has room")
-        });
+        let offset = self.areas.get_mut(self.filling).and_then(|area| area.push(operation));
+        let place = match offset {
+            Some(offset) => (self.filling as u64) << 32 | offset as u64,
+            None => self.push_into_next(operation),
+        };
         self.bytes += operation.len();
-        (self.chunks.len() as u64 - 1) << 32 | offset as u64
+        place
+    }
+
+    /// As `push`, into a new area.
+    fn push_into_next(&mut self, operation: &[u8]) -> u64 {
+        let bytes = self.next_area(operation.len());
+        let dense = bytes == DENSE_BYTES && operation.len() < bytes;
+        let mut area = if dense { Area::dense() } else { Area::with_room(bytes) };
+        let offset = area.push(operation).expect("it has room");
+        let at = self.areas.len();
+        if bytes > operation.len() {
+            self.filling = at;
+        }
+        self.areas.push(area);
+        self.allocated += bytes;
+        (at as u64) << 32 | offset as u64
     }
 
     fn bytes_at(&self, entry: &OperationPlace) -> &[u8] {
-        &self.chunks[(entry.place >> 32) as usize].bytes()[entry.place as u32 as usize..]
+        &self.areas[(entry.place >> 32) as usize].bytes()[entry.place as u32 as usize..]
     }
 
     fn at(&self, entry: &OperationPlace) -> PointOperation<'_> {
@@ -171,22 +212,44 @@ impl OperationBytes {
 pub(super) struct Gathered {
     operations: OperationBytes,
     entries: Vec<OperationPlace>,
-    bytes: usize,
 }
 
 impl Gathered {
     /// Adds an operation, which `encoded` consists of.
+    #[inline]
     pub(super) fn add(&mut self, encoded: &[u8], operation: &PointOperation<'_>, seqno: Seqno) {
         let place = self.operations.push(encoded);
         let mut entry = OperationPlace { head: 0, order: !seqno.0 & SEQNO_MAX, place };
         entry.look(operation.key, 0);
+        let more = self.more_entries();
+        if more > 0 {
+            self.entries.reserve_exact(more);
+        }
         self.entries.push(entry);
-        self.bytes += encoded.len() + size_of::<OperationPlace>();
     }
 
-    /// Bytes of memory that are used.
+    /// For how many entries more there must be room before the next one; 0 if there is.
+    #[inline]
+    fn more_entries(&self) -> usize {
+        let (len, capacity) = (self.entries.len(), self.entries.capacity());
+        if len < capacity { 0 } else { (capacity / 2).max(ENTRIES_MIN) }
+    }
+
+    /// Bytes of memory that are allocated.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.operations.allocated + self.entries.capacity() * size_of::<OperationPlace>()
+    }
+
+    /// Bytes of memory that an operation of `len` bytes adds.
+    #[inline]
+    pub(super) fn growth(&self, len: usize) -> usize {
+        self.operations.growth(len) + self.more_entries() * size_of::<OperationPlace>()
+    }
+
+    /// Bytes of operations, and of what they are sorted by.
+    pub(super) fn content_bytes(&self) -> usize {
+        self.operations.bytes + self.entries.len() * size_of::<OperationPlace>()
     }
 
     /// The operations, and the entries in parts, in the order of their keys. A part has no key on
@@ -197,7 +260,7 @@ impl Gathered {
         bounds: &[Bytes],
         bytes_max: usize,
     ) -> (&OperationBytes, Vec<&mut [OperationPlace]>) {
-        let entries_max = (self.entries.len() * bytes_max / self.bytes.max(1)).max(1);
+        let entries_max = (self.entries.len() * bytes_max / self.content_bytes().max(1)).max(1);
         let operations = &self.operations;
         let (mut between, mut parts) = (Vec::new(), Vec::new());
         cut(operations, &mut self.entries, bounds, &mut between);
@@ -332,14 +395,40 @@ mod tests {
         let long = |last: u8| [vec![1; crate::limits::KEY_BYTES_MAX - 1], vec![last]].concat();
         check(&[long(2), long(1), long(2), vec![1], long(0)], &[long(1)], 1 << 20);
         let (mut gathered, mut model) = (Gathered::default(), Vec::new());
-        for (at, bytes) in [1, CHUNK_BYTES_MAX + 1, 7, CHUNK_BYTES_MAX, 1 << 20].iter().enumerate()
-        {
+        for (at, bytes) in [1, DENSE_BYTES + 1, 7, DENSE_BYTES, 1 << 20].iter().enumerate() {
             let (mut batch, key, seqno) = (WriteBatch::new(), vec![at as u8], Seqno(at as u64 + 1));
             batch.put(&key, vec![at as u8; *bytes]);
             gathered.add(batch.encoded(), &batch.points().next().unwrap(), seqno);
             model.push((key, seqno, Some(vec![at as u8; *bytes])));
         }
         assert_eq!(content(&mut gathered, &[], usize::MAX / 8), model);
+    }
+
+    /// Planted: large operations share chunks; what counts is what was asked for.
+    #[test]
+    fn what_counts_is_what_is_allocated_and_most_of_it_is_used() {
+        let values = [1 << 20, 100 << 10, 3000, 100];
+        for (value, count) in values.into_iter().zip([64, 300, 4000, 100_000_u32]) {
+            let (mut gathered, mut batch) = (Gathered::default(), WriteBatch::new());
+            let mut written = 0;
+            for at in 1..=count {
+                batch.clear();
+                batch.put(at.to_be_bytes(), vec![at as u8; value]);
+                let (before, growth) = (gathered.bytes(), gathered.growth(batch.encoded_len()));
+                let operation = batch.points().next().unwrap();
+                gathered.add(batch.encoded(), &operation, Seqno(u64::from(at)));
+                assert_eq!(gathered.bytes(), before + growth);
+                written += batch.encoded_len();
+                let areas = gathered.operations.areas.iter();
+                let areas: usize = areas.map(|area| area.bytes().len() + area.room()).sum();
+                assert_eq!(areas, gathered.operations.allocated);
+                assert!(areas <= written * 7 / 4 + AREA_BYTES_MIN, "{value}: {areas} of {written}");
+            }
+            let areas = gathered.operations.allocated;
+            assert!(areas * 4 <= written * 5, "{value}: {areas} bytes of areas for {written}");
+            let entries = gathered.entries.capacity() * size_of::<OperationPlace>();
+            assert_eq!(gathered.bytes(), areas + entries);
+        }
     }
 
     /// Planted: one part, whatever its size.
@@ -353,7 +442,8 @@ mod tests {
                 keys.sort();
             }
             let mut gathered = gathered(&keys).0;
-            let (_, parts) = gathered.parts(&["user".into(), "users".into()], gathered.bytes / 8);
+            let (_, parts) =
+                gathered.parts(&["user".into(), "users".into()], gathered.content_bytes() / 8);
             assert!((7..=9).contains(&parts.len()), "{}", parts.len());
             assert!(parts.iter().all(|part| part.len() < 2 * 20_000 / 8));
         }

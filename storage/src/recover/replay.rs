@@ -236,17 +236,22 @@ impl<'a> Replay<'a> {
                 continue;
             }
             self.replayed += 1;
-            let gathered = self.gathered.entry(range.id).or_default();
-            let before = gathered.bytes();
+            let range = range.id;
+            let mut gathered = self.gathered.entry(range).or_default();
+            let mut growth = gathered.growth(encoded.len());
+            if growth > 0 {
+                if self.bytes + growth > self.options.replay_bytes_max {
+                    // Down to half of it, so that the flushes are large enough to be worth a table.
+                    self.flush_down_to(self.options.replay_bytes_max / 2)?;
+                    gathered = self.gathered.entry(range).or_default();
+                    growth = gathered.growth(encoded.len());
+                }
+                self.bytes += growth;
+                self.bytes_peak = self.bytes_peak.max(self.bytes);
+            }
             gathered.add(encoded, &operation, seqno);
-            self.bytes = self.bytes + gathered.bytes() - before;
         }
         give_way_after(&mut self.bytes_read, payload.len());
-        self.bytes_peak = self.bytes_peak.max(self.bytes);
-        if self.bytes > self.options.replay_bytes_max {
-            // Down to half of it, so that the flushes are large enough to be worth a table.
-            self.flush_down_to(self.options.replay_bytes_max / 2)?;
-        }
         Ok(())
     }
 
@@ -286,8 +291,9 @@ impl<'a> Replay<'a> {
             let home = self.version.range(*range).expect("it was routed to");
             let options = home.own.l0_table(&self.options.table);
             let cut_bytes_min = self.options.shard_cut_bytes_min;
-            let bounds = home.shards.for_flush(gathered.bytes() as u64, cut_bytes_min);
-            let table_bytes = TABLE_BYTES.max(gathered.bytes().div_ceil(home.shards.count()));
+            let bounds = home.shards.for_flush(gathered.content_bytes() as u64, cut_bytes_min);
+            let table_bytes =
+                TABLE_BYTES.max(gathered.content_bytes().div_ceil(home.shards.count()));
             let (operations, parts) = gathered.parts(bounds, table_bytes);
             for entries in parts {
                 let number = self.next;
