@@ -196,8 +196,12 @@ fn no_line_is_wider_than_a_hundred_columns() {
 }
 
 /// Where unsafe code may be.
-const UNSAFE: &[&str] =
-    &["storage/src/buffer/", "storage/src/memtable/", "storage/src/vfs/disk.rs"];
+const UNSAFE: &[&str] = &[
+    "storage/src/buffer/",
+    "storage/src/memtable/",
+    "storage/src/table/cache/slots.rs",
+    "storage/src/vfs/disk.rs",
+];
 
 fn unsafe_elsewhere(files: &[File]) -> Vec<String> {
     let opening = concat!("unsafe", " ");

@@ -21,6 +21,7 @@
 //! * The superversion's reference count as the pin: then the version manager, which waits for the
 //!   disk, would decide how soon memory is free.
 
+use crate::stripe;
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 
 #[cfg(not(loom))]
@@ -61,7 +62,7 @@ impl Grace {
     #[inline]
     pub fn pin(&self) -> Phase {
         let parity = self.phase.load(Ordering::Relaxed) & 1;
-        let shard = shard();
+        let shard = stripe::of_this_thread() % SHARDS;
         self.pinned[parity][shard].0.fetch_add(1, Ordering::SeqCst);
         // Orders the addition before everything that the caller reads next.
         heavy_fence_after_add();
@@ -102,29 +103,4 @@ fn heavy_fence_after_add() {
     fence(Ordering::SeqCst);
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
-}
-
-/// Threads are distributed over the counters.
-#[cfg(not(loom))]
-#[inline]
-fn shard() -> usize {
-    use std::cell::Cell;
-    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    thread_local! {
-        static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    // While a thread ends, its thread-locals may be gone. Any counter will do then.
-    SHARD
-        .try_with(|shard| {
-            if shard.get() == usize::MAX {
-                shard.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
-            }
-            shard.get()
-        })
-        .unwrap_or(0)
-}
-
-#[cfg(loom)]
-fn shard() -> usize {
-    0
 }

@@ -40,7 +40,7 @@ mod trailer;
 mod verify;
 
 pub use builder::TableBuilder;
-pub use cache::{BlockCache, CacheName};
+pub use cache::{BlockCache, BlockPlaces};
 pub use cursor::{CursorOptions, TableCursor};
 pub use options::{Compression, TableId, TableOptions};
 pub use properties::TableMeta;

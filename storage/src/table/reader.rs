@@ -1,7 +1,7 @@
 //! An open table: index and filter in memory, data blocks through the cache.
 
 use super::block::{Block, Bounds, Broken, EntrySlot};
-use super::cache::{BlockCache, BlockKey, CacheName};
+use super::cache::{BlockCache, BlockPlaces, TableBlocks};
 use super::cursor::{CursorOptions, TableCursor};
 use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer, Handle};
@@ -46,9 +46,7 @@ pub struct Found {
 pub struct Table {
     filter: Filter,
     index: Index,
-    cache: Arc<BlockCache>,
-    /// The table's name in the cache.
-    name: CacheName,
+    blocks: TableBlocks,
     file: Arc<dyn File>,
     seed: ChecksumSeed,
     path: PathBuf,
@@ -72,7 +70,7 @@ impl Table {
         expected: Option<&TableMeta>,
         cache: Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
-        Self::open_as(CacheName::fresh(), vfs, path, id, expected, cache)
+        Self::open_file(None, vfs, path, Some(id), expected, cache)
     }
 
     /// `open` for a table that is whatever its own footer says.
@@ -84,26 +82,26 @@ impl Table {
         path: PathBuf,
         cache: Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
-        Self::open_file(CacheName::fresh(), vfs, path, None, None, cache)
+        Self::open_file(None, vfs, path, None, None, cache)
     }
 
-    /// `open` for a table that has a name in the cache already.
+    /// `open` for a table whose blocks are found again in `places` when it is opened again.
     ///
     /// # Errors
     /// As `open`.
-    pub fn open_as(
-        name: CacheName,
+    pub fn open_in(
+        places: &BlockPlaces,
         vfs: &Arc<dyn Vfs>,
         path: PathBuf,
         id: TableId,
         expected: Option<&TableMeta>,
         cache: Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
-        Self::open_file(name, vfs, path, Some(id), expected, cache)
+        Self::open_file(Some(places), vfs, path, Some(id), expected, cache)
     }
 
     fn open_file(
-        name: CacheName,
+        places: Option<&BlockPlaces>,
         vfs: &Arc<dyn Vfs>,
         path: PathBuf,
         id: Option<TableId>,
@@ -173,19 +171,10 @@ impl Table {
         };
         let filter_broken = filter.is_none();
         let filter = filter.unwrap_or_else(Filter::everything);
-        cache.table_opened(index.memory_bytes() as u64, filter.memory_bytes() as u64);
-        Ok(Arc::new(Self {
-            filter,
-            index,
-            cache,
-            name,
-            file,
-            seed,
-            path,
-            meta,
-            footer,
-            filter_broken,
-        }))
+        let (index_bytes, filter_bytes) = (index.memory_bytes(), filter.memory_bytes());
+        let blocks =
+            TableBlocks::new(cache, places, index.len(), index_bytes as u64, filter_bytes as u64);
+        Ok(Arc::new(Self { filter, index, blocks, file, seed, path, meta, footer, filter_broken }))
     }
 
     /// What the table contains.
@@ -298,7 +287,7 @@ impl Table {
         key: &[u8],
         key_hash: u64,
         tier: ReadTier,
-        make: impl FnOnce(&Block, u32, EntrySlot) -> T,
+        make: impl Fn(&Block, u32, EntrySlot) -> T,
     ) -> Result<Option<T>> {
         if !self.filter.may_contain(key_hash) {
             return Ok(None);
@@ -307,11 +296,13 @@ impl Table {
         if i == self.index.len() {
             return Ok(None);
         }
-        let block = self.block(i, tier, true)?;
-        match block.find(key, key_hash) {
-            Ok(Some((index, slot))) => Ok(Some(make(&block, index, slot))),
-            Ok(None) => Ok(None),
+        let find = |block: &Block| match block.find(key, key_hash) {
+            Ok(found) => Ok(found.map(|(index, slot)| make(block, index, slot))),
             Err(broken) => Err(self.broken(i, broken)),
+        };
+        match self.blocks.look(i, find) {
+            Some(found) => found,
+            None => find(&self.fetch(i, tier, true)?),
         }
     }
 
@@ -331,35 +322,19 @@ impl Table {
     /// Block `i` from the cache.
     #[inline]
     pub(super) fn cached(&self, i: usize) -> Option<Block> {
-        self.cache.get(self.block_key(i))
+        self.blocks.look(i, Block::clone)
     }
 
     /// Puts block `i` into the cache.
     pub(super) fn cache(&self, i: usize, block: Block) {
-        self.cache.insert(self.block_key(i), block);
-    }
-
-    #[inline]
-    fn block_key(&self, i: usize) -> BlockKey {
-        BlockKey::new(self.name, i)
-    }
-
-    /// Block `i` from the cache or the file.
-    #[inline]
-    pub(super) fn block(&self, i: usize, tier: ReadTier, fill_cache: bool) -> Result<Block> {
-        match self.cached(i) {
-            Some(block) => Ok(block),
-            None => self.fetch(i, tier, fill_cache),
-        }
+        self.blocks.insert(i, block);
     }
 
     /// Block `i`, which is not in the cache.
     #[cold]
     pub(super) fn fetch(&self, i: usize, tier: ReadTier, fill_cache: bool) -> Result<Block> {
         match (tier, fill_cache) {
-            (ReadTier::Disk, true) => {
-                self.cache.get_or_read(self.block_key(i), || self.read_block(i))
-            }
+            (ReadTier::Disk, true) => self.blocks.get_or_read(i, || self.read_block(i)),
             (ReadTier::Disk, false) => self.read_block(i),
             (ReadTier::Memory, _) => {
                 let (offset, length) = self.index.place(i);
@@ -441,12 +416,5 @@ impl Table {
     /// The filter, read afresh.
     pub(super) fn filter_afresh(&self) -> Result<Filter> {
         load_filter(&*self.file, &self.path, self.seed, self.footer.filter)
-    }
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        let (index, filter) = (self.index.memory_bytes(), self.filter.memory_bytes());
-        self.cache.table_closed(index as u64, filter as u64);
     }
 }

@@ -8,7 +8,7 @@ use super::table_cache::TableCache;
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use crate::sync::lock;
-use crate::table::{CacheName, ReadTier, Table, TableMeta};
+use crate::table::{BlockPlaces, ReadTier, Table, TableMeta};
 use arc_swap::{ArcSwapOption, Guard};
 use std::fmt;
 use std::ops::Deref;
@@ -62,7 +62,7 @@ impl fmt::Debug for ObsoleteFiles {
 #[derive(Debug)]
 pub struct TableHandle {
     meta: Arc<TableMeta>,
-    name: CacheName,
+    places: BlockPlaces,
     /// The table while it is open. A load writes to no shared memory. A loaded table stays open as
     /// long as it is held.
     table: ArcSwapOption<Table>,
@@ -105,7 +105,7 @@ impl TableHandle {
     ) -> Arc<Self> {
         Arc::new(Self {
             meta,
-            name: CacheName::fresh(),
+            places: BlockPlaces::default(),
             table: ArcSwapOption::empty(),
             read: AtomicBool::new(false),
             opening: Mutex::new(()),
@@ -163,7 +163,7 @@ impl TableHandle {
         let _one = lock(&self.opening);
         let mut table = self.table.load_full();
         if table.is_none() {
-            table = Some(cache.open(self.name, &self.meta)?);
+            table = Some(cache.open(&self.places, &self.meta)?);
             self.table.store(table.clone());
             cache.opened(self);
         }

@@ -13,7 +13,7 @@ use super::handle::{ObsoleteFiles, TableHandle};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
 use crate::sync::lock;
-use crate::table::{BlockCache, CacheName, ReadTier, Table, TableId, TableMeta};
+use crate::table::{BlockCache, BlockPlaces, ReadTier, Table, TableId, TableMeta};
 use crate::vfs::Vfs;
 use std::fmt;
 use std::io::ErrorKind;
@@ -163,7 +163,7 @@ impl TableCache {
     }
 
     /// Opens the table, after making room for it.
-    pub(super) fn open(&self, name: CacheName, meta: &TableMeta) -> Result<Arc<Table>> {
+    pub(super) fn open(&self, places: &BlockPlaces, meta: &TableMeta) -> Result<Arc<Table>> {
         let mut clock = self.lock();
         clock.opening += 1;
         while !self.fits(clock.opening) && self.evict(&mut clock) {}
@@ -172,7 +172,7 @@ impl TableCache {
             let path = FileKind::Table(meta.number).path(&self.dir);
             let id = TableId { db_id: self.db_id, number: meta.number };
             let blocks = Arc::clone(&self.limits.blocks);
-            Table::open_as(name, &self.vfs, path, id, Some(meta), blocks)
+            Table::open_in(places, &self.vfs, path, id, Some(meta), blocks)
         };
         let opened = match open() {
             Err(error) if error.is_out_of_descriptors() && self.close_some() => open(),

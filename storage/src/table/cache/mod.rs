@@ -1,0 +1,254 @@
+//! The block cache: decoded data blocks of all tables, bounded in bytes together with the indexes
+//! and filters of the open tables.
+//!
+//! What an open table keeps in memory is taken from the blocks' capacity, down to a quarter of it;
+//! the table cache closes tables before they take more.
+//!
+//! A hit takes no lock and writes to nothing that other cores write to: a table has a place for
+//! each of its blocks (`slots`), and a reader is kept from harm by a pin. A block is in one of
+//! several shards (`shard`), which decides what is kept, in the order of its `queues`. A miss by a
+//! reader that may wait reads the block once for everybody who asks meanwhile. Errors are never
+//! kept: the next reader tries again.
+
+mod queues;
+mod shard;
+mod slots;
+
+use super::block::Block;
+use crate::error::Result;
+use crate::stripe;
+use crate::sync::lock;
+use shard::Shard;
+use slots::Slots;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+
+/// Shards are halved until each holds this much, so that a block is small against its shard.
+const SHARD_BYTES_MIN: u64 = 2 << 20;
+/// More shards than any plausible number of cores that read new blocks at once.
+const SHARDS_MAX: u64 = 64;
+/// Tables have at most so many blocks: a terabyte of usual ones.
+pub(super) const BLOCKS_MAX: usize = 1 << 28;
+
+/// Data blocks that were read before, shared by all tables that were opened with it.
+pub struct BlockCache {
+    /// A power of two, or none if nothing is to be kept.
+    shards: Box<[Shard]>,
+    capacity_bytes: u64,
+    counts: [Counts; COUNT_STRIPES],
+    broken_filters: AtomicU64,
+    open_tables: AtomicU64,
+    index_bytes: AtomicU64,
+    filter_bytes: AtomicU64,
+    /// Held while the blocks' capacity follows the tables'.
+    resizing: Mutex<()>,
+}
+
+/// Lookups are counted in so many stripes.
+const COUNT_STRIPES: usize = 16;
+
+#[repr(align(128))]
+#[derive(Debug, Default)]
+struct Counts {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockCache")
+            .field("capacity_bytes", &self.capacity_bytes)
+            .field("used_bytes", &self.used_bytes())
+            .field("hits", &self.hits())
+            .field("misses", &self.misses())
+            .finish_non_exhaustive()
+    }
+}
+
+impl BlockCache {
+    /// A cache that holds up to `capacity_bytes` of blocks; 0 keeps nothing.
+    pub fn new(capacity_bytes: u64) -> Arc<Self> {
+        let most = (capacity_bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
+        let shards = if capacity_bytes == 0 { 0 } else { 1 << most.ilog2() };
+        Arc::new(Self {
+            shards: (0..shards).map(|_| Shard::new(capacity_bytes / shards)).collect(),
+            capacity_bytes,
+            counts: Default::default(),
+            broken_filters: AtomicU64::new(0),
+            open_tables: AtomicU64::new(0),
+            index_bytes: AtomicU64::new(0),
+            filter_bytes: AtomicU64::new(0),
+            resizing: Mutex::new(()),
+        })
+    }
+
+    /// What the cache may hold, in bytes: blocks, and indexes and filters of open tables.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+
+    /// Tables that are open: each has a file descriptor, an index and a filter.
+    pub fn open_tables(&self) -> u64 {
+        self.open_tables.load(Relaxed)
+    }
+
+    /// Memory of the open tables' indexes, in bytes.
+    pub fn index_bytes(&self) -> u64 {
+        self.index_bytes.load(Relaxed)
+    }
+
+    /// Memory of the open tables' filters, in bytes.
+    pub fn filter_bytes(&self) -> u64 {
+        self.filter_bytes.load(Relaxed)
+    }
+
+    /// Gives the blocks what the tables leave.
+    fn resize(&self) {
+        let _one = lock(&self.resizing);
+        let rest = self.capacity_bytes.saturating_sub(self.index_bytes() + self.filter_bytes());
+        for shard in &self.shards {
+            shard.set_capacity(rest.max(self.capacity_bytes / 4) / self.shards.len() as u64);
+        }
+    }
+
+    /// What the cache's blocks hold, in bytes, its own overhead included.
+    pub fn used_bytes(&self) -> u64 {
+        self.shards.iter().map(Shard::used_bytes).sum()
+    }
+
+    /// Lookups that found their block, since the cache was made; a few may be missing.
+    pub fn hits(&self) -> u64 {
+        self.counts.iter().map(|counts| counts.hits.load(Relaxed)).sum()
+    }
+
+    /// Lookups that did not find their block, since the cache was made.
+    pub fn misses(&self) -> u64 {
+        self.counts.iter().map(|counts| counts.misses.load(Relaxed)).sum()
+    }
+
+    /// Tables opened with this cache whose filter could not be read.
+    pub fn broken_filters(&self) -> u64 {
+        self.broken_filters.load(Relaxed)
+    }
+
+    pub(super) fn count_broken_filter(&self) {
+        self.broken_filters.fetch_add(1, Relaxed);
+    }
+
+    #[inline]
+    fn counts(&self) -> &Counts {
+        &self.counts[stripe::of_this_thread() % COUNT_STRIPES]
+    }
+}
+
+/// Where a table's cached blocks are. Whoever opens and closes the table keeps this meanwhile, and
+/// its blocks are found again. When this is dropped, nobody will ask for them: they go first.
+#[derive(Debug, Default)]
+pub struct BlockPlaces(Mutex<Weak<Slots>>);
+
+impl BlockPlaces {
+    /// The places that were there before, as long as there is a block in them, or else new ones.
+    fn get(&self, blocks: usize) -> Arc<Slots> {
+        let mut places = lock(&self.0);
+        places.upgrade().unwrap_or_else(|| {
+            let slots = Arc::new(Slots::new(blocks));
+            *places = Arc::downgrade(&slots);
+            slots
+        })
+    }
+}
+
+impl Drop for BlockPlaces {
+    fn drop(&mut self) {
+        if let Some(slots) = lock(&self.0).upgrade() {
+            slots.abandon();
+        }
+    }
+}
+
+/// The data blocks of an open table in the cache, which also counts the table's memory.
+#[derive(Debug)]
+pub(super) struct TableBlocks {
+    cache: Arc<BlockCache>,
+    slots: Arc<Slots>,
+    index_bytes: u64,
+    filter_bytes: u64,
+}
+
+impl TableBlocks {
+    /// A table of `blocks` blocks was opened, and keeps so much in memory.
+    pub(super) fn new(
+        cache: Arc<BlockCache>,
+        places: Option<&BlockPlaces>,
+        blocks: usize,
+        index_bytes: u64,
+        filter_bytes: u64,
+    ) -> Self {
+        let blocks = if cache.shards.is_empty() { 0 } else { blocks };
+        let slots = match places {
+            Some(places) => places.get(blocks),
+            None => Arc::new(Slots::new(blocks)),
+        };
+        let index_bytes = index_bytes + slots.memory_bytes() as u64;
+        cache.open_tables.fetch_add(1, Relaxed);
+        cache.index_bytes.fetch_add(index_bytes, Relaxed);
+        cache.filter_bytes.fetch_add(filter_bytes, Relaxed);
+        cache.resize();
+        Self { cache, slots, index_bytes, filter_bytes }
+    }
+
+    #[inline]
+    fn shard(&self, i: usize) -> Option<&Shard> {
+        let shards = &self.cache.shards;
+        shards.get((self.slots.hash(i) >> 58) as usize & shards.len().wrapping_sub(1))
+    }
+
+    /// What `read` says of block `i`, if it is here. Never waits for a read in progress.
+    #[inline]
+    pub(super) fn look<T>(&self, i: usize, read: impl FnOnce(&Block) -> T) -> Option<T> {
+        let shard = if self.slots.lacks(i) { None } else { self.shard(i) };
+        let found = shard.and_then(|shard| self.slots.look(i, &shard.grace, read));
+        let counts = self.cache.counts();
+        if found.is_some() {
+            // Two threads at once may count as one: an exact count costs as much as the pin.
+            counts.hits.store(counts.hits.load(Relaxed) + 1, Relaxed);
+        } else {
+            counts.misses.fetch_add(1, Relaxed);
+        }
+        found
+    }
+
+    /// Keeps block `i`, which was read without waiting.
+    pub(super) fn insert(&self, i: usize, block: Block) {
+        if let Some(shard) = self.shard(i) {
+            shard.insert(&self.slots, i, block);
+        }
+    }
+
+    /// Block `i`, read by `read` if it is not here, after `look` has missed. Of several threads
+    /// that ask for one block at a time only one reads; the others wait. If that one fails, the
+    /// next one tries.
+    pub(super) fn get_or_read(
+        &self,
+        i: usize,
+        read: impl FnOnce() -> Result<Block>,
+    ) -> Result<Block> {
+        match self.shard(i) {
+            Some(shard) => shard.get_or_read(&self.slots, i, read),
+            None => read(),
+        }
+    }
+}
+
+impl Drop for TableBlocks {
+    fn drop(&mut self) {
+        self.cache.open_tables.fetch_sub(1, Relaxed);
+        self.cache.index_bytes.fetch_sub(self.index_bytes, Relaxed);
+        self.cache.filter_bytes.fetch_sub(self.filter_bytes, Relaxed);
+        self.cache.resize();
+    }
+}
+
+#[cfg(test)]
+mod tests;

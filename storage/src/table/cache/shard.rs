@@ -1,0 +1,184 @@
+//! A part of the cache: what it keeps, in which order it goes, and which blocks are being read.
+
+use super::queues::Queues;
+use super::slots::{Limbo, Slots};
+use crate::buffer::Grace;
+use crate::error::Result;
+use crate::sync::lock;
+use crate::table::block::Block;
+use std::sync::{Arc, Condvar, Mutex};
+
+/// What a cached block costs beside its bytes: its place in a queue, which may be half empty, and
+/// the headers of two allocations.
+const OVERHEAD_BYTES: u64 = 128;
+/// This part of the room is kept free, and made free at once: so readers are rarely looked for, and
+/// what they hold rarely leaves no room.
+const SPARE_PART: u64 = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shard {
+    /// The readers of the blocks of this shard.
+    pub(super) grace: Grace,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    capacity_bytes: u64,
+    queues: Queues,
+    limbo: Limbo,
+    limbo_bytes: u64,
+    reading: Vec<Arc<Flight>>,
+}
+
+/// A read that others may wait for.
+#[derive(Debug)]
+struct Flight {
+    slots: Arc<Slots>,
+    block: usize,
+    outcome: Mutex<Outcome>,
+    bell: Condvar,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Flying,
+    Landed(Block),
+    Failed,
+}
+
+impl Shard {
+    pub(super) fn new(capacity_bytes: u64) -> Self {
+        let kept = Kept { capacity_bytes, ..Kept::default() };
+        Self { grace: Grace::default(), kept: Mutex::new(kept) }
+    }
+
+    /// Memory of the blocks, in bytes, with those that have left and may still have readers.
+    pub(super) fn used_bytes(&self) -> u64 {
+        lock(&self.kept).used_bytes()
+    }
+
+    /// Changes the room, and makes it if it became smaller.
+    pub(super) fn set_capacity(&self, bytes: u64) {
+        let mut kept = lock(&self.kept);
+        kept.capacity_bytes = bytes;
+        let left = kept.make_room(0, &self.grace);
+        drop(kept);
+        drop(left);
+    }
+
+    /// Keeps block `i`, if there is room for it and it is not here already.
+    pub(super) fn insert(&self, slots: &Arc<Slots>, i: usize, block: Block) {
+        let bytes = block.memory_bytes() as u64 + OVERHEAD_BYTES;
+        let mut kept = lock(&self.kept);
+        if !slots.lacks(i) {
+            return;
+        }
+        let left = kept.make_room(bytes, &self.grace);
+        if kept.used_bytes() + bytes <= kept.capacity_bytes && slots.put(i, block) {
+            let bytes = u32::try_from(bytes).expect("a block is not longer than 2 GiB");
+            kept.queues.push(Arc::clone(slots), i, bytes);
+        }
+        drop(kept);
+        drop(left);
+    }
+
+    /// Block `i`, read by `read` if it is not here. Of several threads that ask for it only one
+    /// reads; the others wait. If that one fails, the next one tries.
+    pub(super) fn get_or_read(
+        &self,
+        slots: &Arc<Slots>,
+        i: usize,
+        read: impl FnOnce() -> Result<Block>,
+    ) -> Result<Block> {
+        let flight = loop {
+            let mut kept = lock(&self.kept);
+            if let Some(block) = slots.look(i, &self.grace, Block::clone) {
+                return Ok(block);
+            }
+            let is_it =
+                |flight: &&Arc<Flight>| flight.block == i && Arc::ptr_eq(&flight.slots, slots);
+            let Some(flight) = kept.reading.iter().find(is_it).map(Arc::clone) else {
+                let flight = Arc::new(Flight::new(Arc::clone(slots), i));
+                kept.reading.push(Arc::clone(&flight));
+                break flight;
+            };
+            drop(kept);
+            if let Some(block) = flight.wait() {
+                return Ok(block);
+            }
+        };
+        let mut landing = Landing { shard: self, flight, block: None };
+        let block = read()?;
+        self.insert(slots, i, block.clone());
+        landing.block = Some(block.clone());
+        Ok(block)
+    }
+}
+
+impl Kept {
+    fn used_bytes(&self) -> u64 {
+        self.queues.bytes() + self.limbo_bytes
+    }
+
+    /// Makes room for `bytes`, as far as the readers of this moment let it. What it returns has
+    /// left; it is to be dropped without the lock.
+    fn make_room(&mut self, bytes: u64, grace: &Grace) -> Vec<Block> {
+        let capacity = self.capacity_bytes;
+        let spare = capacity / SPARE_PART;
+        let excess = (self.used_bytes() + bytes + spare).saturating_sub(capacity);
+        if excess == 0 || bytes > capacity {
+            return Vec::new();
+        }
+        // While readers hold what has left its place before, nothing more leaves.
+        if self.limbo.is_empty() {
+            let leaves = excess.max(spare);
+            while self.limbo_bytes < leaves
+                && let Some((slots, i, bytes)) = self.queues.pop(capacity)
+            {
+                self.limbo.enter(&slots, i);
+                self.limbo_bytes += bytes;
+            }
+        }
+        let left = self.limbo.leave(grace);
+        if self.limbo.is_empty() {
+            self.limbo_bytes = 0;
+        }
+        left
+    }
+}
+
+impl Flight {
+    fn new(slots: Arc<Slots>, block: usize) -> Self {
+        Self { slots, block, outcome: Mutex::new(Outcome::Flying), bell: Condvar::new() }
+    }
+
+    /// Waits for the read. `None` if it failed.
+    fn wait(&self) -> Option<Block> {
+        let mut outcome = lock(&self.outcome);
+        loop {
+            match &*outcome {
+                Outcome::Flying => {}
+                Outcome::Landed(block) => return Some(block.clone()),
+                Outcome::Failed => return None,
+            }
+            outcome = self.bell.wait(outcome).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+}
+
+/// Ends a flight when it is dropped, also where the read failed or panicked.
+struct Landing<'a> {
+    shard: &'a Shard,
+    flight: Arc<Flight>,
+    block: Option<Block>,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        lock(&self.shard.kept).reading.retain(|other| !Arc::ptr_eq(other, &self.flight));
+        *lock(&self.flight.outcome) = self.block.take().map_or(Outcome::Failed, Outcome::Landed);
+        self.flight.bell.notify_all();
+    }
+}

@@ -1,0 +1,210 @@
+//! Where the cached blocks of one table are: a place for each block, which is read without a lock.
+//!
+//! A reader pins the grace of its shard, loads one pointer, reads, and unpins. It writes to the
+//! pin's counter, which few other threads use, and to nothing else that is shared.
+//!
+//! INVARIANT(grace-before-reuse): a block that is no longer kept leaves its place first. It is
+//! freed when the readers of that time have left. The place of a block belongs to one shard for
+//! ever, so its readers and those who free it always use the same grace.
+
+use crate::buffer::{Grace, Phase};
+use crate::table::block::Block;
+use std::fmt;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64};
+
+/// More uses than these make no difference. So a block that is used all the time is not written to.
+const USES_MAX: u8 = 3;
+
+/// A block in its place.
+#[derive(Debug)]
+struct Cached {
+    block: Block,
+    /// How often it was used since the queues last passed it, up to `USES_MAX`. Two uses at once
+    /// may count as one.
+    uses: AtomicU8,
+}
+
+/// See the module.
+pub(super) struct Slots {
+    seed: u64,
+    /// Nobody will ask for the blocks any more, so they are the first to go.
+    abandoned: AtomicBool,
+    places: Box<[AtomicPtr<Cached>]>,
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+impl Slots {
+    /// Places for `blocks` blocks, all empty.
+    pub(super) fn new(blocks: usize) -> Self {
+        /// Different for each table of this process: neighbours must not share their shards.
+        static NEXT_SEED: AtomicU64 = AtomicU64::new(0);
+        Self {
+            seed: NEXT_SEED.fetch_add(0x9E37_79B9_7F4A_7C15, Relaxed),
+            abandoned: AtomicBool::new(false),
+            places: (0..blocks).map(|_| AtomicPtr::new(null_mut())).collect(),
+        }
+    }
+
+    /// The memory of the places, in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.places)
+    }
+
+    /// A number of block `i` whose upper bits are well mixed.
+    #[inline]
+    pub(super) fn hash(&self, i: usize) -> u64 {
+        (self.seed ^ i as u64).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    }
+
+    /// Is block `i` not here? A moment later it may be.
+    #[inline]
+    pub(super) fn lacks(&self, i: usize) -> bool {
+        self.places.get(i).is_none_or(|place| place.load(Relaxed).is_null())
+    }
+
+    /// What `read` says of block `i`, if it is here. `grace` is that of the block's shard.
+    #[inline]
+    pub(super) fn look<T>(
+        &self,
+        i: usize,
+        grace: &Grace,
+        read: impl FnOnce(&Block) -> T,
+    ) -> Option<T> {
+        let place = self.places.get(i)?;
+        let _pin = Pin::new(grace);
+        // SAFETY: a pointer in a place is that of a live `Cached`. It is freed only by
+        // `Limbo::leave`, after the readers that were pinned when it left its place are gone; the
+        // pin was there before the load, and goes after `read`.
+        let cached = unsafe { place.load(Acquire).as_ref() }?;
+        let uses = cached.uses.load(Relaxed);
+        if uses < USES_MAX {
+            cached.uses.store(uses + 1, Relaxed);
+        }
+        Some(read(&cached.block))
+    }
+
+    /// Puts block `i` into its place. Returns false if one is there already.
+    pub(super) fn put(&self, i: usize, block: Block) -> bool {
+        let cached = Box::into_raw(Box::new(Cached { block, uses: AtomicU8::new(0) }));
+        let put = self.places[i].compare_exchange(null_mut(), cached, Release, Relaxed).is_ok();
+        if !put {
+            // SAFETY: it came from `into_raw` just now, and nobody else has seen it.
+            drop(unsafe { Box::from_raw(cached) });
+        }
+        put
+    }
+
+    /// How often block `i` was used since it was put there, or since the last `set_uses`. Only
+    /// under the lock of the block's shard, and only for a block that is here.
+    pub(super) fn uses(&self, i: usize) -> u8 {
+        self.uses_of(i).load(Relaxed)
+    }
+
+    /// Under the same rules as `uses`.
+    pub(super) fn set_uses(&self, i: usize, uses: u8) {
+        self.uses_of(i).store(uses, Relaxed);
+    }
+
+    fn uses_of(&self, i: usize) -> &AtomicU8 {
+        let cached = self.places[i].load(Acquire);
+        // SAFETY: only who holds the lock of the block's shard takes blocks out of their places,
+        // and that is the caller. So the block is here, and stays.
+        let cached = unsafe { cached.as_ref() }.expect("only blocks that are here are asked for");
+        &cached.uses
+    }
+
+    /// Declares that nobody will ask for the blocks any more.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Relaxed);
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Relaxed)
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        for place in &mut self.places {
+            let cached = std::mem::replace(place.get_mut(), null_mut());
+            if !cached.is_null() {
+                // SAFETY: it came from `into_raw`, and who could read it would hold these slots.
+                drop(unsafe { Box::from_raw(cached) });
+            }
+        }
+    }
+}
+
+/// A pin that is given back when it is dropped.
+struct Pin<'a> {
+    grace: &'a Grace,
+    phase: Option<Phase>,
+}
+
+impl<'a> Pin<'a> {
+    #[inline]
+    fn new(grace: &'a Grace) -> Self {
+        Self { grace, phase: Some(grace.pin()) }
+    }
+}
+
+impl Drop for Pin<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(phase) = self.phase.take() {
+            self.grace.unpin(phase);
+        }
+    }
+}
+
+/// Blocks that have left their places and may still have readers. One per shard, under its lock.
+#[derive(Debug, Default)]
+pub(super) struct Limbo {
+    /// They left after the last turn of the grace, and before it.
+    newer: Vec<NonNull<Cached>>,
+    older: Vec<NonNull<Cached>>,
+}
+
+// SAFETY: the blocks that it points to are its own, but for readers, who may be on any thread.
+unsafe impl Send for Limbo {}
+
+impl Limbo {
+    /// Takes block `i` of `slots`, which is here, out of its place.
+    pub(super) fn enter(&mut self, slots: &Slots, i: usize) {
+        let cached = slots.places[i].swap(null_mut(), AcqRel);
+        self.newer.push(NonNull::new(cached).expect("only blocks that are here are taken out"));
+    }
+
+    /// Takes the blocks that have no reader any more; dropping them frees them. `grace` is the
+    /// shard's. Where nobody reads at this moment, that is all of them.
+    pub(super) fn leave(&mut self, grace: &Grace) -> Vec<Block> {
+        let mut left = Vec::new();
+        while !(self.newer.is_empty() && self.older.is_empty()) && grace.turn() {
+            left.append(&mut self.older);
+            std::mem::swap(&mut self.newer, &mut self.older);
+        }
+        // SAFETY: it came from `into_raw`, and left its place before the turn before the last one.
+        // So no reader has it any more, and no other one frees it.
+        left.into_iter().map(|cached| unsafe { Box::from_raw(cached.as_ptr()) }.block).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.newer.is_empty() && self.older.is_empty()
+    }
+}
+
+impl Drop for Limbo {
+    fn drop(&mut self) {
+        for cached in self.newer.drain(..).chain(self.older.drain(..)) {
+            // SAFETY: the shard goes, and with it everybody who could have a pin.
+            drop(unsafe { Box::from_raw(cached.as_ptr()) });
+        }
+    }
+}
