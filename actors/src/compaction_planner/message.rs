@@ -49,8 +49,11 @@ pub struct Assignment {
 /// How a job ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// Installed.
-    Done,
+    /// Installed, with so many new tables.
+    Done {
+        /// The number of tables that it added.
+        tables: usize,
+    },
     /// The version changed under it. The planner picks again.
     Conflict,
     /// It failed, and changed nothing.

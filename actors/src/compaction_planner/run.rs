@@ -239,7 +239,7 @@ impl CompactionPlanner {
             && purpose == Some(request.purpose())
         {
             match &ended {
-                Ended::Done => request.done_bytes += job.input_bytes(),
+                Ended::Done { .. } => request.done_bytes += job.input_bytes(),
                 Ended::Failed(failure) => {
                     request.order.given_up.insert(job.range);
                     request.first = request.first.clone().and(Err(failure.clone()));
@@ -248,15 +248,11 @@ impl CompactionPlanner {
             }
         }
         match &ended {
-            Ended::Done if !job.is_metadata_only() => {
+            Ended::Done { tables: 0 } => self.setbacks.edited(),
+            Ended::Done { .. } => {
                 self.failures.attempts.job_succeeded();
-                let inputs = input_names(&job);
-                self.setbacks.succeeded(&inputs);
-                for name in inputs {
-                    self.failures.damage.forget(name.table);
-                }
+                self.setbacks.succeeded(&input_names(&job));
             }
-            Ended::Done => self.setbacks.edited(),
             Ended::Conflict | Ended::Off => {}
             Ended::Failed(failure) => self.failed(&job, failure),
         }
@@ -304,6 +300,7 @@ impl CompactionPlanner {
     }
 }
 
+/// The job's inputs by the names that they have in the version, also where the job has cut them.
 pub(super) fn input_names(job: &Job) -> Vec<SliceName> {
-    job.slices().map(|(_, slice)| slice.name()).collect()
+    job.gone().map(|(_, slice)| slice.name()).collect()
 }

@@ -101,8 +101,7 @@ impl Setbacks {
         }
     }
 
-    /// A job that only wrote the manifest was installed. That proves nothing about space for
-    /// tables.
+    /// A job that wrote no table was installed. That proves nothing about space for tables.
     pub(super) fn edited(&mut self) {
         self.all.take_if(|pause| !pause.failure.is_no_space());
     }

@@ -236,7 +236,7 @@ fn an_order_shows_how_far_it_is_and_is_off_when_nobody_wants_it() {
     assert_eq!(shown.get(), Progress { total_bytes: whole, ..Progress::default() });
     // One job of three is done. The test installs nothing, so its tables are still to be merged.
     let done = played.job(0).input_bytes();
-    played.end(0, Ended::Done);
+    played.end(0, Ended::Done { tables: 1 });
     assert_eq!(shown.get().total_bytes, whole + done);
     assert!((&mut answer).now_or_never().is_none());
     let mut next = request(&played.requests, of_range(0));
@@ -266,7 +266,7 @@ fn what_an_order_left_behind_does_not_count_in_the_next_one() {
     let whole = second.get().total_bytes;
     assert!(whole > 0, "it has begun");
     // The old job was nearly done when its order was cancelled. Now it ends.
-    played.end(left.expect("it has begun"), Ended::Done);
+    played.end(left.expect("it has begun"), Ended::Done { tables: 1 });
     assert_eq!(second.get().total_bytes, whole);
 }
 
@@ -314,8 +314,27 @@ fn what_failed_is_not_forgotten_while_it_is_tried_again() {
     }
     assert!(trouble().is_some(), "it lasts");
     let worker = of(&played, ranges[0]).expect("it is tried again");
-    played.end(worker, Ended::Done);
+    played.end(worker, Ended::Done { tables: 1 });
     assert!(trouble().is_none(), "it has worked");
+}
+
+/// A merge that wrote no table proves nothing about space, so the pause for a full disk goes on.
+///
+/// Planted: each job that ends well ends the pause.
+#[test]
+fn only_a_job_that_wrote_a_table_ends_the_pause_of_a_full_disk() {
+    let home = Home::new("/planner/no-space", RANGES.into());
+    home.fill_l0();
+    let mut played = Played::new(&home, 3);
+    played.look();
+    assert_eq!(played.count(), 3);
+    let full = std::io::Error::from_raw_os_error(28);
+    let full = Failure::storage(Error::io("write", Path::new("/db/000099.tmp"), full));
+    played.end(0, Ended::Failed(full));
+    played.end(1, Ended::Done { tables: 0 });
+    assert_eq!(played.count(), 1, "nothing begins while the disk is full");
+    played.end(2, Ended::Done { tables: 1 });
+    assert!(played.count() > 1, "there is space again");
 }
 
 /// Goal: the trouble of a range that is replaced is shown for the range that has its tables now,
@@ -357,7 +376,7 @@ fn the_trouble_of_a_range_that_goes_is_that_of_its_heir() {
         job.as_ref().is_some_and(|job| job.range == heir && input_names(job).contains(&name))
     };
     let worker = played.running.iter().position(has).expect("it is tried again");
-    played.end(worker, Ended::Done);
+    played.end(worker, Ended::Done { tables: 1 });
     assert!(trouble(heir).is_none());
 }
 

@@ -71,6 +71,7 @@ impl CompactionWorker {
         let edit = job.edit(added.clone());
         let gone = job.gone().map(|(place, slice)| (job.range, place, slice.meta().clone()));
         let work = Work::Merged(gone.collect());
+        let tables = written.slices().len();
         match written.install(&self.versions, edit, work).await {
             Ok(()) => {
                 let now = self.files.environment.now();
@@ -78,7 +79,7 @@ impl CompactionWorker {
                 if let Some(share) = share {
                     share.done();
                 }
-                Ended::Done
+                Ended::Done { tables }
             }
             Err(InstallFailure::Conflict(what)) => {
                 tracing::debug!(%what, "a compaction lost its inputs");
