@@ -138,6 +138,41 @@ fn a_group_takes_everything_once() {
     assert_eq!(bench.replay().unwrap().0.len(), 2);
 }
 
+/// What is written and not synced costs the log nothing, however much it is.
+///
+/// Planted: groups that stay in flight until they are synced.
+#[test]
+fn groups_that_are_written_are_forgotten() {
+    let mut bench = Bench::new(1 << 20);
+    let mut unsynced = Unsynced::default();
+    for _ in 0..100 {
+        bench.append(1, 100, AppendPath::Staged);
+        unsynced.add(bench.write());
+        assert!(format!("{:?}", bench.log).contains("in_flight: 0"), "{:?}", bench.log);
+    }
+    bench.report_synced(&unsynced);
+    assert_eq!(bench.replay().unwrap().0.len(), 100);
+}
+
+/// A record that could be stored does not copy the large ones before it, which are being written.
+///
+/// Planted: no bound.
+#[test]
+fn a_stored_record_waits_for_large_ones_rather_than_copy_them() {
+    let mut bench = Bench::new(8 << 20);
+    bench.append(1, 100, AppendPath::Staged);
+    assert!(bench.append(1, 100, AppendPath::Mapped).in_file, "a small one is copied");
+    bench.append(1, 2 << 20, AppendPath::Staged);
+    assert!(!bench.append(1, 100, AppendPath::Mapped).in_file, "it is staged");
+    let group = bench.log.take_group();
+    assert!(!bench.append(1, 100, AppendPath::Mapped).in_file, "it is being written");
+    group.write().unwrap();
+    bench.log.written(&group);
+    assert!(bench.append(1, 100, AppendPath::Mapped).in_file, "the large one is written");
+    bench.write();
+    assert_eq!(bench.replay().unwrap().0.len(), 6);
+}
+
 #[test]
 fn rotation_seals_and_the_successor_confirms() {
     let mut bench = Bench::new(8192);

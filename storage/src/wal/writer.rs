@@ -23,6 +23,7 @@ use crate::vfs::Mapping;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes kept free at the end of every segment: for one watermark, and then for the close mark or
@@ -30,6 +31,9 @@ use std::sync::Arc;
 const RESERVE_BYTES: u64 = record::record_bytes(0) + record::record_bytes(CONTINUED_BYTES);
 /// The length of the longest begin record.
 const BEGIN_BYTES_MAX: u64 = record::record_bytes(BEGIN_PAYLOAD_BYTES_MAX);
+/// A mapped append copies at most so many bytes of others, because it may run on a thread that must
+/// not be held up.
+const SETTLED_BYTES_MAX: usize = 1 << 20;
 /// Larger staging buffers are not kept for reuse.
 const KEPT_BUFFER_BYTES_MAX: usize = 4 << 20;
 /// One buffer that is being written and one spare, besides the one that is being filled.
@@ -46,7 +50,7 @@ pub fn segment_bytes_needed(payload_len: usize) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendPath {
     /// Stored through the mapping, for a caller that asked for `Buffered`. Falls back to staging if
-    /// the segment has no mapping.
+    /// the segment has no mapping, or if much is staged before it.
     Mapped,
     /// Staged for the next sync group, for a caller that waits for the sync anyway. Pages that
     /// `write` makes dirty are much cheaper to sync than pages made dirty through a mapping.
@@ -63,10 +67,10 @@ pub struct Appended {
     pub in_file: bool,
 }
 
-/// Runs of a taken group that may not be in the file yet.
+/// The runs of a taken group that is not written yet.
 struct InFlight {
     id: u64,
-    /// Emptied by `written`. The flag says that the run was copied through the mapping meanwhile.
+    /// The flag says that the run was copied through the mapping meanwhile.
     runs: Vec<(StagedBytes, bool)>,
 }
 
@@ -92,7 +96,10 @@ pub struct LogWriter {
     sealed_runs: Vec<StagedBytes>,
     /// Sealed segments that are in no group yet.
     sealed: Vec<(SyncTarget, SealedSegment)>,
+    /// Groups that are taken and not written.
     in_flight: VecDeque<InFlight>,
+    /// The first group that is not synced.
+    unsynced: u64,
     /// How many runs of `sealed_runs` and `in_flight` are not known to be in their files.
     runs_outside: usize,
     next_group: u64,
@@ -131,6 +138,7 @@ impl LogWriter {
             sealed_runs: Vec::new(),
             sealed: Vec::new(),
             in_flight: VecDeque::new(),
+            unsynced: 0,
             runs_outside: 0,
             next_group: 0,
             buffers: Vec::new(),
@@ -177,7 +185,7 @@ impl LogWriter {
     /// Appends a batch of `count` operations, encoded in `payload`. Its first operation has
     /// `first_seqno`. `payload_crc` is `codec::crc(payload)`, computed outside the combining lock.
     ///
-    /// Costs a copy of the payload. A mapped append also copies what is staged, once.
+    /// Costs a copy of the payload. A mapped append also copies what is staged, once, up to 1 MiB.
     ///
     /// # Panics
     /// Without room, with an empty batch, with a sequence number out of order, or after the close
@@ -317,12 +325,13 @@ impl LogWriter {
 
     /// Records that `group.write()` succeeded: the whole group is in its files.
     pub fn written(&mut self, group: &SyncGroup) {
-        let Some(flight) = self.in_flight.iter_mut().find(|flight| flight.id == group.id) else {
-            assert!(group.is_empty(), "a group is written before it is synced");
+        if group.is_empty() {
             return;
-        };
+        }
+        let flight = self.in_flight.pop_front().expect("a taken group is in flight until written");
+        assert!(flight.id == group.id, "groups are written in the order they were taken");
         // The group still holds its segments, so no mapping is unmapped here.
-        for (run, copied) in flight.runs.drain(..) {
+        for (run, copied) in flight.runs {
             self.runs_outside -= usize::from(!copied);
             let reusable = run.bytes.capacity() <= KEPT_BUFFER_BYTES_MAX;
             if reusable && self.buffers.len() < KEPT_BUFFERS_MAX {
@@ -333,12 +342,11 @@ impl LogWriter {
 
     /// Records that `unsynced.sync()` succeeded: later records confirm what it covered.
     pub fn synced(&mut self, unsynced: &Unsynced) {
-        for id in unsynced.groups.clone() {
-            let flight =
-                self.in_flight.pop_front().expect("a taken group is in flight until synced");
-            assert!(flight.id == id, "groups are synced in the order they were taken");
-            assert!(flight.runs.is_empty(), "a group is written before it is synced");
-        }
+        let Range { start, end } = unsynced.groups;
+        assert!(start == end || start == self.unsynced, "groups are synced in their order");
+        let written = self.in_flight.front().map_or(self.next_group, |flight| flight.id);
+        assert!(end <= written, "a group is written before it is synced");
+        self.unsynced = self.unsynced.max(end);
         if let Some(target) =
             unsynced.targets.last().filter(|t| Arc::ptr_eq(&t.segment, &self.segment))
         {
@@ -424,7 +432,8 @@ impl LogWriter {
     }
 
     /// Copies every byte before `tail` that is not in its file through the mappings. `false` if
-    /// some bytes can only be written by their group.
+    /// some bytes can only be written by their group, or if there are so many that whoever appends
+    /// had better wait for their group than copy them.
     ///
     /// A group that is being written meanwhile writes the same bytes to the same places.
     #[inline]
@@ -434,6 +443,12 @@ impl LogWriter {
 
     #[cold]
     fn settle_slowly(&mut self) -> bool {
+        let flying = self.in_flight.iter().flat_map(|flight| &flight.runs);
+        let outside = flying.filter(|(_, copied)| !copied).map(|(run, _)| run);
+        let outside = outside.chain(&self.sealed_runs).map(|run| run.bytes.len());
+        if outside.sum::<usize>() + self.staged.len() > SETTLED_BYTES_MAX {
+            return false;
+        }
         // Oldest first, so that a kill in between also leaves a prefix.
         let flying = self.in_flight.iter_mut().flat_map(|flight| &mut flight.runs);
         for (run, copied) in flying.filter(|(_, copied)| !copied) {
@@ -472,6 +487,7 @@ impl fmt::Debug for LogWriter {
             .field("synced", &self.synced)
             .field("next_seqno", &self.next_seqno)
             .field("staged_bytes", &self.staged.len())
+            .field("in_flight", &self.in_flight.len())
             .finish_non_exhaustive()
     }
 }
