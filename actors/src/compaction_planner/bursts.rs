@@ -37,7 +37,6 @@ impl Bursts {
         now: Instant,
         fills: impl Fn(&RangeEntry<O>) -> bool,
     ) {
-        self.0.retain(|range, _| superversion.range(*range).is_some());
         for entry in &superversion.ranges {
             let flushed = entry.stable.flushed_seqno;
             let first = || LastFlush { flushed, at: now, until: None };
@@ -47,6 +46,11 @@ impl Bursts {
                 let until = (apart <= APART_MAX && fills(entry)).then(|| now + 2 * apart);
                 *last = LastFlush { flushed, at: now, until };
             }
+        }
+        // All that are there have an entry, so only more than that means that one is gone.
+        if self.0.len() > superversion.ranges.len() {
+            let live: BTreeSet<_> = superversion.ranges.iter().map(RangeEntry::id).collect();
+            self.0.retain(|range, _| live.contains(range));
         }
     }
 

@@ -1,10 +1,10 @@
 //! The reclaimer's two loops.
 
 use super::Reclaimer;
-use crate::range_owner::RangeOwner;
 use crate::range_owner::state::OverlayState;
+use crate::range_owner::{RangeEntry, RangeOwner};
 use futures::future::join;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +66,11 @@ impl Reclaimer {
                         self.look(&range.owner, seen.entry(range.id()).or_insert(u64::MAX))
                     })
                     .collect();
-                seen.retain(|range, _| superversion.range(*range).is_some());
+                if seen.len() > superversion.ranges.len() {
+                    let live: BTreeSet<_> =
+                        superversion.ranges.iter().map(RangeEntry::id).collect();
+                    seen.retain(|range, _| live.contains(range));
+                }
                 // Its memtables may be flushed during the pause.
                 drop(superversion);
                 if looks.iter().all(|look| *look == Visit::Clean) {

@@ -24,49 +24,72 @@ impl VersionManager {
 
     /// Seals the range's active memtable as soon as it has an entry and the queue has room.
     pub(super) fn seal(&mut self, range: RangeId, cause: SealCause) {
-        let superversion = self.topology.superversion.load_full();
-        let Some(entry) = superversion.range(range) else { return };
-        entry.owner.with_state(OverlayState::seal_soon);
-        self.seal_policy.asked(range, cause);
-        self.seal_if_due(range);
+        let current = self.topology.superversion.load_full();
+        self.seal_for(&current, position(&current, range), cause);
+    }
+
+    /// Does so for the ranges at these places of `current`, which is the current superversion.
+    fn seal_for(
+        &mut self,
+        current: &Superversion,
+        at: impl IntoIterator<Item = usize>,
+        cause: SealCause,
+    ) {
+        let asked = at.into_iter().inspect(|&at| {
+            let owner = &current.ranges[at].owner;
+            owner.with_state(OverlayState::seal_soon);
+            self.seal_policy.asked(owner.id, cause);
+        });
+        let asked: Vec<_> = asked.collect();
+        self.seal_due(current, asked);
     }
 
     pub(super) fn seal_what_is_due(&mut self) {
-        for range in &self.topology.superversion.load_full().ranges {
-            self.seal_if_due(range.id());
-        }
+        let current = self.topology.superversion.load_full();
+        self.seal_due(&current, 0..current.ranges.len());
     }
 
-    /// Seals the active memtable of `range` if it is full and the queue has room; otherwise that
-    /// happens when this is asked again. The range gets a fresh memtable, and its old one, which is
-    /// not empty, goes to the flush worker. INVARIANT(bounded-overlay): a seal waits for room in
-    /// the queue.
     pub(super) fn seal_if_due(&mut self, range: RangeId) {
         let current = self.topology.superversion.load_full();
-        let Some(at) = current.ranges.iter().position(|entry| entry.id() == range) else { return };
-        let owner = &current.ranges[at].owner;
-        if !owner.with_state(OverlayState::is_seal_due) {
+        self.seal_due(&current, position(&current, range));
+    }
+
+    /// Seals the active memtables at these places of `current`, the current superversion, where
+    /// they are full and the queue has room; elsewhere that happens when this is asked again. Each
+    /// range gets a fresh memtable, and its old one, which is not empty, goes to the flush worker.
+    /// Costs one superversion, however many are sealed. INVARIANT(bounded-overlay): a seal waits
+    /// for room in the queue.
+    fn seal_due(&mut self, current: &Superversion, at: impl IntoIterator<Item = usize>) {
+        let is_due = |at: &usize| current.ranges[*at].owner.with_state(OverlayState::is_seal_due);
+        let due: Vec<_> = at.into_iter().filter(is_due).collect();
+        if due.is_empty() {
             return;
         }
-        let (active, writer) = self.fresh_memtable();
         let mut ranges = current.ranges.clone();
-        let old = std::mem::replace(&mut ranges[at].active, active);
-        ranges[at].sealed.insert(0, MemtableSlice::whole(old));
-        // INVARIANT(published-before-used): readers find the new memtable before its owner writes
-        // to it.
-        self.swap(&current, ranges);
-        let local_bytes = owner.with_state(|state| state.seal(writer));
-        owner.local.release(local_bytes);
-        owner.rotations.add(1);
-        let counts = &self.counts;
-        let counter = match self.seal_policy.why(range) {
-            SealCause::Size => &counts.seals_size,
-            SealCause::Pressure => &counts.seals_pressure,
-            SealCause::Log => &counts.seals_log,
-            SealCause::Idle => &counts.seals_idle,
-            SealCause::Flush => &counts.seals_flush,
-        };
-        counter.add(1);
+        let fresh = due.into_iter().map(|at| {
+            let (active, writer) = self.fresh_memtable();
+            let old = std::mem::replace(&mut ranges[at].active, active);
+            ranges[at].sealed.insert(0, MemtableSlice::whole(old));
+            (&current.ranges[at].owner, writer)
+        });
+        let fresh: Vec<_> = fresh.collect();
+        // INVARIANT(published-before-used): readers find a new memtable before its owner writes to
+        // it.
+        self.swap(current, ranges);
+        for (owner, writer) in fresh {
+            let local_bytes = owner.with_state(|state| state.seal(writer));
+            owner.local.release(local_bytes);
+            owner.rotations.add(1);
+            let counts = &self.counts;
+            let counter = match self.seal_policy.why(owner.id) {
+                SealCause::Size => &counts.seals_size,
+                SealCause::Pressure => &counts.seals_pressure,
+                SealCause::Log => &counts.seals_log,
+                SealCause::Idle => &counts.seals_idle,
+                SealCause::Flush => &counts.seals_flush,
+            };
+            counter.add(1);
+        }
         self.due.flush.set();
     }
 
@@ -81,13 +104,14 @@ impl VersionManager {
     /// something could be sealed for him. A waiter that was woken and has not polled has room, as
     /// far as anybody knows. If it finds none, it begins to wait anew.
     pub(super) fn look_after_waiters(&mut self) {
-        let superversion = self.topology.superversion.load_full();
-        let owners = superversion.ranges.iter().map(|range| &range.owner);
-        for owner in owners.filter(|owner| owner.local.is_short()) {
+        let current = self.topology.superversion.load_full();
+        let owners = current.ranges.iter().map(|range| &range.owner).enumerate();
+        let short = owners.filter(|(_, owner)| owner.local.is_short()).map(|(at, owner)| {
             // Dead entries in there occupy room that somebody wants now.
             owner.with_state(OverlayState::seal_when_full);
-            self.seal_if_due(owner.id);
-        }
+            at
+        });
+        self.seal_due(&current, short);
         self.relieve_if_short(0);
     }
 
@@ -175,14 +199,15 @@ impl VersionManager {
 
     pub(super) fn flush_all(&mut self, reply: Reply<Result<Seqno, Failure>>) {
         let current = self.topology.superversion.load_full();
-        let mut memtables = HashSet::new();
-        for range in &current.ranges {
+        let (mut memtables, mut written) = (HashSet::new(), Vec::new());
+        for (at, range) in current.ranges.iter().enumerate() {
             memtables.extend(range.sealed.iter().map(|table| table.id()));
             if range.active.entries() > 0 {
                 memtables.insert(range.active.id());
-                self.seal(range.id(), SealCause::Flush);
+                written.push(at);
             }
         }
+        self.seal_for(&current, written, SealCause::Flush);
         match self.wal.with_log(|log| log.last_seqno()) {
             Ok(stamped) => {
                 self.waiters.wait(memtables, stamped, reply);
@@ -196,4 +221,9 @@ impl VersionManager {
             }
         }
     }
+}
+
+/// Where the range is, if it is still there.
+fn position(current: &Superversion, range: RangeId) -> Option<usize> {
+    current.ranges.iter().position(|entry| entry.id() == range)
 }
