@@ -222,8 +222,8 @@ impl Db {
         Ok(self.engine().sync().await?)
     }
 
-    /// Flushes, then merges all tables down to one sorted run without tombstones. Writes go on
-    /// meanwhile. The same as [`compact_range`](Self::compact_range) for all keys.
+    /// Flushes, then merges all tables down to one sorted run without tombstones. The same as
+    /// [`compact_range`](Self::compact_range) for all keys.
     ///
     /// # Errors
     /// As [`flush`](Self::flush); `Corrupt` when a table cannot be read.
@@ -247,8 +247,14 @@ impl Db {
     }
 
     /// Flushes, then merges the tables with keys in `range`, each as a whole, with everything that
-    /// overlaps them. Writes go on meanwhile; other compactions wait. The returned [`Compaction`]
-    /// shows its progress, can stop at a level, and ends when it is dropped.
+    /// overlaps them. Other compactions wait. The returned [`Compaction`] shows its progress, can
+    /// stop at a level, and ends when it is dropped.
+    ///
+    /// Writes go on meanwhile, as long as what they flush has room in L0: it stays there until the
+    /// merge ends. One merge takes one of the database's ranges at most. So in a database of one
+    /// large range, writes may have to wait once they have flushed
+    /// [`l0_tables_max`](crate::Options::l0_tables_max) tables.
+    /// [`range_bytes_max`](crate::Options::range_bytes_max) makes smaller ranges.
     ///
     /// # Examples
     /// ```

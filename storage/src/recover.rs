@@ -18,10 +18,12 @@
 pub mod directory;
 mod gathered;
 mod leftovers;
+mod masks;
 mod replay;
 
 use self::directory::DirectoryState;
 use self::leftovers::{Leftovers, sweep};
+use self::masks::Masks;
 use self::replay::{Replay, give_way_after};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
@@ -234,7 +236,7 @@ fn reopen(
     let leftovers = Leftovers::among(names, old, &image, &judge);
     let mut replay =
         Replay::new((vfs, dir), db_id, options, &tables, (version, prepared), leftovers, next);
-    replay.masks = masks;
+    replay.masks = Masks::new(masks);
     let log = read(&mut |entry| replay.entry(entry)).and_then(|log| {
         replay.leftovers.log_is_sound();
         replay.flush_down_to(0).map(|()| log)

@@ -44,7 +44,8 @@ impl Attempts {
     /// A job that writes tables has failed. Must the device be given up?
     pub(super) fn was_one_too_many(&self, failure: &Failure) -> bool {
         let Failure::Storage(error) = failure else { return false };
-        if !matches!(**error, Error::Io { op: "sync", .. }) {
+        // To sync a directory it must be opened. Where that is all that failed, nothing was synced.
+        if !matches!(**error, Error::Io { op: "sync", .. }) || error.is_out_of_descriptors() {
             return false;
         }
         self.failed_syncs.fetch_add(1, Ordering::Relaxed) + 1 >= FAILED_SYNCS_MAX
@@ -54,6 +55,21 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    /// Planted: each failure of a sync counts.
+    #[test]
+    fn a_lack_of_descriptors_says_nothing_about_the_device() {
+        let failed = |errno| {
+            let error = std::io::Error::from_raw_os_error(errno);
+            Failure::storage(Error::io("sync", Path::new("/db"), error))
+        };
+        let attempts = Attempts::default();
+        for _ in 0..10 * FAILED_SYNCS_MAX {
+            assert!(!attempts.was_one_too_many(&failed(24)));
+        }
+        assert!((0..FAILED_SYNCS_MAX).any(|_| attempts.was_one_too_many(&failed(5))));
+    }
 
     #[test]
     fn each_party_follows_each_request_once() {

@@ -6,6 +6,7 @@
 use super::RecoverOptions;
 use super::gathered::{Gathered, OperationBytes, OperationPlace};
 use super::leftovers::Leftovers;
+use super::masks::Masks;
 use crate::batch::PointOperations;
 use crate::compact::TableSink;
 use crate::error::{Error, Result};
@@ -47,9 +48,7 @@ pub(super) struct Replay<'a> {
     prepared: BTreeMap<ChangeId, VersionEdit>,
     /// Prepared changes that the log has stamped.
     pub(super) happened: Vec<(ChangeId, Seqno)>,
-    /// INVARIANT(mask-covers-replay): entries of these spans with lower sequence numbers are
-    /// excised.
-    pub(super) masks: Vec<(KeyspaceSpan, Seqno)>,
+    pub(super) masks: Masks,
     /// The sequence numbers of L0 tables that changes brought in, with their ranges, in descending
     /// order.
     ahead: Vec<(Seqno, RangeId)>,
@@ -95,7 +94,7 @@ impl<'a> Replay<'a> {
             version,
             prepared,
             happened: Vec::new(),
-            masks: Vec::new(),
+            masks: Masks::default(),
             ahead,
             leftovers,
             next,
@@ -228,10 +227,9 @@ impl<'a> Replay<'a> {
                 self.skipped += 1;
                 continue;
             };
-            let is_masked = |(span, at): &(KeyspaceSpan, Seqno)| {
-                seqno < *at && span.contains(operation.keyspace, operation.key)
-            };
-            if seqno <= range.flushed_seqno || self.masks.iter().any(is_masked) {
+            if seqno <= range.flushed_seqno
+                || self.masks.hide(operation.keyspace, operation.key, seqno)
+            {
                 self.skipped += 1;
                 continue;
             }
