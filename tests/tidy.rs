@@ -196,12 +196,7 @@ fn no_line_is_wider_than_a_hundred_columns() {
 }
 
 /// Where unsafe code may be.
-const UNSAFE: &[&str] = &[
-    "storage/src/buffer/",
-    "storage/src/memtable/",
-    "storage/src/table/cache/slots.rs",
-    "storage/src/vfs/disk.rs",
-];
+const UNSAFE: [&str; 4] = ["buffer/", "memtable/", "table/cache/slots.rs", "vfs/disk.rs"];
 
 fn unsafe_elsewhere(files: &[File]) -> Vec<String> {
     let opening = concat!("unsafe", " ");
@@ -209,7 +204,9 @@ fn unsafe_elsewhere(files: &[File]) -> Vec<String> {
     for file in files.iter().filter(|file| file.is_library()) {
         for (number, line) in (1..).zip(file.text.lines()) {
             let code = line.split("//").next().unwrap_or_default();
-            if code.contains(opening) && !UNSAFE.iter().any(|place| file.is_in(place)) {
+            if code.contains(opening)
+                && !UNSAFE.iter().any(|at| file.is_in(&format!("storage/src/{at}")))
+            {
                 complaints.push(format!("{}:{number}: unsafe code is not for here", file.path));
             }
         }

@@ -18,7 +18,7 @@ use super::block::Block;
 use crate::error::Result;
 use crate::stripe;
 use crate::sync::lock;
-use shard::Shard;
+use shard::CacheShard;
 use slots::Slots;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -34,7 +34,7 @@ pub(super) const BLOCKS_MAX: usize = 1 << 28;
 /// Data blocks that were read before, shared by all tables that were opened with it.
 pub struct BlockCache {
     /// A power of two, or none if nothing is to be kept.
-    shards: Box<[Shard]>,
+    shards: Box<[CacheShard]>,
     capacity_bytes: u64,
     counts: [Counts; COUNT_STRIPES],
     broken_filters: AtomicU64,
@@ -72,7 +72,7 @@ impl BlockCache {
         let most = (capacity_bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let shards = if capacity_bytes == 0 { 0 } else { 1 << most.ilog2() };
         Arc::new(Self {
-            shards: (0..shards).map(|_| Shard::new(capacity_bytes / shards)).collect(),
+            shards: (0..shards).map(|_| CacheShard::new(capacity_bytes / shards)).collect(),
             capacity_bytes,
             counts: Default::default(),
             broken_filters: AtomicU64::new(0),
@@ -114,7 +114,7 @@ impl BlockCache {
 
     /// What the cache's blocks hold, in bytes, its own overhead included.
     pub fn used_bytes(&self) -> u64 {
-        self.shards.iter().map(Shard::used_bytes).sum()
+        self.shards.iter().map(CacheShard::used_bytes).sum()
     }
 
     /// Lookups that found their block, since the cache was made; a few may be missing.
@@ -199,7 +199,7 @@ impl TableBlocks {
     }
 
     #[inline]
-    fn shard(&self, i: usize) -> Option<&Shard> {
+    fn shard(&self, i: usize) -> Option<&CacheShard> {
         let shards = &self.cache.shards;
         shards.get((self.slots.hash(i) >> 58) as usize & shards.len().wrapping_sub(1))
     }

@@ -1,7 +1,7 @@
 //! A part of the cache: what it keeps, in which order it goes, and which blocks are being read.
 
 use super::queues::Queues;
-use super::slots::{Limbo, Slots};
+use super::slots::{Leaving, Slots};
 use crate::buffer::Grace;
 use crate::error::Result;
 use crate::sync::lock;
@@ -17,7 +17,7 @@ const SPARE_PART: u64 = 64;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(super) struct CacheShard {
     /// The readers of the blocks of this shard.
     pub(super) grace: Grace,
     kept: Mutex<Kept>,
@@ -27,8 +27,8 @@ pub(super) struct Shard {
 struct Kept {
     capacity_bytes: u64,
     queues: Queues,
-    limbo: Limbo,
-    limbo_bytes: u64,
+    leaving: Leaving,
+    leaving_bytes: u64,
     reading: Vec<Arc<Flight>>,
 }
 
@@ -48,7 +48,7 @@ enum Outcome {
     Failed,
 }
 
-impl Shard {
+impl CacheShard {
     pub(super) fn new(capacity_bytes: u64) -> Self {
         let kept = Kept { capacity_bytes, ..Kept::default() };
         Self { grace: Grace::default(), kept: Mutex::new(kept) }
@@ -119,7 +119,7 @@ impl Shard {
 
 impl Kept {
     fn used_bytes(&self) -> u64 {
-        self.queues.bytes() + self.limbo_bytes
+        self.queues.bytes() + self.leaving_bytes
     }
 
     /// Makes room for `bytes`, as far as the readers of this moment let it. What it returns has
@@ -132,18 +132,18 @@ impl Kept {
             return Vec::new();
         }
         // While readers hold what has left its place before, nothing more leaves.
-        if self.limbo.is_empty() {
+        if self.leaving.is_empty() {
             let leaves = excess.max(spare);
-            while self.limbo_bytes < leaves
+            while self.leaving_bytes < leaves
                 && let Some((slots, i, bytes)) = self.queues.pop(capacity)
             {
-                self.limbo.enter(&slots, i);
-                self.limbo_bytes += bytes;
+                self.leaving.enter(&slots, i);
+                self.leaving_bytes += bytes;
             }
         }
-        let left = self.limbo.leave(grace);
-        if self.limbo.is_empty() {
-            self.limbo_bytes = 0;
+        let left = self.leaving.leave(grace);
+        if self.leaving.is_empty() {
+            self.leaving_bytes = 0;
         }
         left
     }
@@ -170,7 +170,7 @@ impl Flight {
 
 /// Ends a flight when it is dropped, also where the read failed or panicked.
 struct Landing<'a> {
-    shard: &'a Shard,
+    shard: &'a CacheShard,
     flight: Arc<Flight>,
     block: Option<Block>,
 }

@@ -80,7 +80,7 @@ impl Slots {
         let place = self.places.get(i)?;
         let _pin = Pin::new(grace);
         // SAFETY: a pointer in a place is that of a live `Cached`. It is freed only by
-        // `Limbo::leave`, after the readers that were pinned when it left its place are gone; the
+        // `Leaving::leave`, after the readers that were pinned when it left its place are gone; the
         // pin was there before the load, and goes after `read`.
         let cached = unsafe { place.load(Acquire).as_ref() }?;
         let uses = cached.uses.load(Relaxed);
@@ -166,16 +166,16 @@ impl Drop for Pin<'_> {
 
 /// Blocks that have left their places and may still have readers. One per shard, under its lock.
 #[derive(Debug, Default)]
-pub(super) struct Limbo {
+pub(super) struct Leaving {
     /// They left after the last turn of the grace, and before it.
     newer: Vec<NonNull<Cached>>,
     older: Vec<NonNull<Cached>>,
 }
 
 // SAFETY: the blocks that it points to are its own, but for readers, who may be on any thread.
-unsafe impl Send for Limbo {}
+unsafe impl Send for Leaving {}
 
-impl Limbo {
+impl Leaving {
     /// Takes block `i` of `slots`, which is here, out of its place.
     pub(super) fn enter(&mut self, slots: &Slots, i: usize) {
         let cached = slots.places[i].swap(null_mut(), AcqRel);
@@ -200,7 +200,7 @@ impl Limbo {
     }
 }
 
-impl Drop for Limbo {
+impl Drop for Leaving {
     fn drop(&mut self) {
         for cached in self.newer.drain(..).chain(self.older.drain(..)) {
             // SAFETY: the shard goes, and with it everybody who could have a pin.

@@ -159,7 +159,7 @@ fn blocks_that_are_read_are_not_freed() {
 /// While a reader is inside one block, its shard frees nothing, keeps its bound all the same, and
 /// goes on as soon as the reader has left.
 ///
-/// Planted: bytes in limbo that are not counted.
+/// Planted: bytes of leaving blocks that are not counted.
 #[test]
 fn a_slow_reader_costs_no_memory() {
     let cache = BlockCache::new(64 << 10);
