@@ -17,7 +17,6 @@ const REASON: &str = "//! Long because ";
 const COLUMNS_MAX: usize = 100;
 
 /// Names that two types have which other modules see, and why.
-///
 /// Types of `src` are the user's view of the engine's types: plain data, without its handles.
 const TWINS: &[(&str, &str)] = &[
     ("BufferStats", "src: for users"),
