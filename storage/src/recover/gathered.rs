@@ -53,6 +53,13 @@ pub(super) struct OperationPlace {
 }
 
 impl OperationPlace {
+    #[inline]
+    fn of(place: u64, operation: &PointOperation<'_>, seqno: Seqno) -> Self {
+        let mut entry = Self { head: 0, order: !seqno.0 & SEQNO_MAX, place };
+        entry.look(operation.key, 0);
+        entry
+    }
+
     fn seqno(&self) -> Seqno {
         Seqno(!self.order & SEQNO_MAX)
     }
@@ -104,16 +111,12 @@ impl OperationBytes {
         if len > shared / OWN_AREA_PART { len } else { shared }
     }
 
-    /// Copies an operation, and returns its place.
+    /// Copies an operation, and returns its place; `None` if that takes another area.
     #[inline]
-    fn push(&mut self, operation: &[u8]) -> u64 {
-        let offset = self.areas.get_mut(self.filling).and_then(|area| area.push(operation));
-        let place = match offset {
-            Some(offset) => (self.filling as u64) << 32 | offset as u64,
-            None => self.push_into_next(operation),
-        };
+    fn push(&mut self, operation: &[u8]) -> Option<u64> {
+        let offset = self.areas.get_mut(self.filling)?.push(operation)?;
         self.bytes += operation.len();
-        place
+        Some((self.filling as u64) << 32 | offset as u64)
     }
 
     /// As `push`, into a new area.
@@ -128,6 +131,7 @@ impl OperationBytes {
         }
         self.areas.push(area);
         self.allocated += bytes;
+        self.bytes += operation.len();
         (at as u64) << 32 | offset as u64
     }
 
@@ -215,17 +219,34 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Adds an operation, which `encoded` consists of.
+    /// Adds an operation, which `encoded` consists of, if that takes no more memory. Otherwise
+    /// returns `false`, and nothing has changed.
     #[inline]
-    pub(super) fn add(&mut self, encoded: &[u8], operation: &PointOperation<'_>, seqno: Seqno) {
-        let place = self.operations.push(encoded);
-        let mut entry = OperationPlace { head: 0, order: !seqno.0 & SEQNO_MAX, place };
-        entry.look(operation.key, 0);
-        let more = self.more_entries();
-        if more > 0 {
-            self.entries.reserve_exact(more);
+    pub(super) fn add(
+        &mut self,
+        encoded: &[u8],
+        operation: &PointOperation<'_>,
+        seqno: Seqno,
+    ) -> bool {
+        if self.entries.len() == self.entries.capacity() {
+            return false;
         }
-        self.entries.push(entry);
+        let Some(place) = self.operations.push(encoded) else { return false };
+        self.entries.push(OperationPlace::of(place, operation, seqno));
+        true
+    }
+
+    /// As `add`, with the memory that it takes.
+    pub(super) fn add_with_growth(
+        &mut self,
+        encoded: &[u8],
+        operation: &PointOperation<'_>,
+        seqno: Seqno,
+    ) {
+        self.entries.reserve_exact(self.more_entries());
+        let place = self.operations.push(encoded);
+        let place = place.unwrap_or_else(|| self.operations.push_into_next(encoded));
+        self.entries.push(OperationPlace::of(place, operation, seqno));
     }
 
     /// For how many entries more there must be room before the next one; 0 if there is.
@@ -333,7 +354,7 @@ mod tests {
                 None => batch.delete(key),
             };
             let operation = batch.points().next().unwrap();
-            gathered.add(batch.encoded(), &operation, seqno);
+            gathered.add_with_growth(batch.encoded(), &operation, seqno);
             model.insert(key.clone(), (seqno, value));
         }
         (gathered, model)
@@ -398,7 +419,7 @@ mod tests {
         for (at, bytes) in [1, DENSE_BYTES + 1, 7, DENSE_BYTES, 1 << 20].iter().enumerate() {
             let (mut batch, key, seqno) = (WriteBatch::new(), vec![at as u8], Seqno(at as u64 + 1));
             batch.put(&key, vec![at as u8; *bytes]);
-            gathered.add(batch.encoded(), &batch.points().next().unwrap(), seqno);
+            gathered.add_with_growth(batch.encoded(), &batch.points().next().unwrap(), seqno);
             model.push((key, seqno, Some(vec![at as u8; *bytes])));
         }
         assert_eq!(content(&mut gathered, &[], usize::MAX / 8), model);
@@ -416,7 +437,12 @@ mod tests {
                 batch.put(at.to_be_bytes(), vec![at as u8; value]);
                 let (before, growth) = (gathered.bytes(), gathered.growth(batch.encoded_len()));
                 let operation = batch.points().next().unwrap();
-                gathered.add(batch.encoded(), &operation, Seqno(u64::from(at)));
+                let seqno = Seqno(u64::from(at));
+                let added = gathered.add(batch.encoded(), &operation, seqno);
+                assert_eq!(added, growth == 0);
+                if !added {
+                    gathered.add_with_growth(batch.encoded(), &operation, seqno);
+                }
                 assert_eq!(gathered.bytes(), before + growth);
                 written += batch.encoded_len();
                 let areas = gathered.operations.areas.iter();

@@ -236,18 +236,19 @@ impl<'a> Replay<'a> {
             self.replayed += 1;
             let range = range.id;
             let mut gathered = self.gathered.entry(range).or_default();
-            let mut growth = gathered.growth(encoded.len());
-            if growth > 0 {
-                if self.bytes + growth > self.options.replay_bytes_max {
-                    // Down to half of it, so that the flushes are large enough to be worth a table.
-                    self.flush_down_to(self.options.replay_bytes_max / 2)?;
-                    gathered = self.gathered.entry(range).or_default();
-                    growth = gathered.growth(encoded.len());
-                }
-                self.bytes += growth;
-                self.bytes_peak = self.bytes_peak.max(self.bytes);
+            if gathered.add(encoded, &operation, seqno) {
+                continue;
             }
-            gathered.add(encoded, &operation, seqno);
+            let mut growth = gathered.growth(encoded.len());
+            if self.bytes + growth > self.options.replay_bytes_max {
+                // Down to half of it, so that the flushes are large enough to be worth a table.
+                self.flush_down_to(self.options.replay_bytes_max / 2)?;
+                gathered = self.gathered.entry(range).or_default();
+                growth = gathered.growth(encoded.len());
+            }
+            self.bytes += growth;
+            self.bytes_peak = self.bytes_peak.max(self.bytes);
+            gathered.add_with_growth(encoded, &operation, seqno);
         }
         give_way_after(&mut self.bytes_read, payload.len());
         Ok(())
