@@ -161,7 +161,9 @@ impl Verification<'_> {
             self.summary.found(&error);
         }
         self.tree(image, &FileKind::Manifest(loaded.number).path(self.dir));
-        let slices = image.slices.values().map(|slice| (slice.number(), &*slice.table));
+        let prepared = image.prepared.values().flat_map(|edit| &edit.added);
+        let slices = image.slices.values().chain(prepared.map(|(_, _, slice)| slice));
+        let slices = slices.map(|slice| (slice.number(), &*slice.table));
         let tables: BTreeMap<_, _> = slices.collect();
         let tables: Vec<_> =
             tables.into_iter().map(|(number, meta)| (number, Some(meta))).collect();

@@ -190,16 +190,17 @@ impl CompactionPlanner {
     /// The ranges whose L0 waits for the next flush. A flush that may have to wait for room in L0
     /// must not be waited for, nor one that fails.
     fn bursts(&self, now: Instant) -> BTreeSet<RangeId> {
-        let mut bursts = self.bursts.ranges(now);
+        let bursts = self.bursts.ranges(now);
         if bursts.is_empty() {
             return bursts;
         }
         let (superversion, config) = (self.topology.superversion.load(), &self.environment.config);
-        bursts.retain(|id| {
-            superversion.range(*id).is_some_and(|range| l0_has_slack(&range.stable, config))
-                && self.failures.trouble(Party::Flush, *id).is_none()
-        });
-        bursts
+        let waits = |range: &&RangeEntry| {
+            bursts.contains(&range.id())
+                && l0_has_slack(&range.stable, config)
+                && self.failures.trouble(Party::Flush, range.id()).is_none()
+        };
+        superversion.ranges.iter().filter(waits).map(RangeEntry::id).collect()
     }
 
     fn pick(&mut self, version: &Version, merges: bool) -> Option<Job> {

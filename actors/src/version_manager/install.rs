@@ -18,6 +18,7 @@ use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::version::check::check;
 use sluicedb_storage::version::{RangeId, TableHandle, Version, VersionEdit};
 use sluicedb_storage::view::put_behind;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A group has at most this many installs.
@@ -209,17 +210,21 @@ impl VersionManager {
     /// memtables.
     fn forget(&mut self, flushed: &Flushed, ranges: Vec<RangeId>) {
         let (superversion, now) = (self.topology.superversion.load_full(), self.environment.now());
-        for id in ranges {
-            let owner = &superversion.range(id).expect("it was just there").owner;
+        let ranges: BTreeSet<_> = ranges.into_iter().collect();
+        let is_one = |(_, entry): &(usize, &RangeEntry)| ranges.contains(&entry.id());
+        let mut flushed_at = Vec::with_capacity(ranges.len());
+        for (at, entry) in superversion.ranges.iter().enumerate().filter(is_one) {
+            let (id, owner) = (entry.id(), &entry.owner);
             let bytes = owner.with_state(|state| state.forget(&flushed.memtables));
             self.accounts.global.release(bytes as u64);
             owner.flushes.add(1);
             self.seal_policy.published(id, now);
             self.failures.recover(Party::Flush.of(id));
             self.failing.remove(&id);
-            // The queue has room: a seal that waited for it happens now.
-            self.seal_if_due(id);
+            flushed_at.push(at);
         }
+        // The queues have room: a seal that waited for it happens now.
+        self.seal_due(&superversion, flushed_at);
         // Whoever waits for the flush finds the memory released.
         self.waiters.published(&flushed.memtables);
     }

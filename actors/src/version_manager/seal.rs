@@ -59,7 +59,7 @@ impl VersionManager {
     /// range gets a fresh memtable, and its old one, which is not empty, goes to the flush worker.
     /// Costs one superversion, however many are sealed. INVARIANT(bounded-overlay): a seal waits
     /// for room in the queue.
-    fn seal_due(&mut self, current: &Superversion, at: impl IntoIterator<Item = usize>) {
+    pub(super) fn seal_due(&mut self, current: &Superversion, at: impl IntoIterator<Item = usize>) {
         let is_due = |at: &usize| current.ranges[*at].owner.with_state(OverlayState::is_seal_due);
         let due: Vec<_> = at.into_iter().filter(is_due).collect();
         if due.is_empty() {

@@ -43,7 +43,8 @@ pub(super) struct Leftovers<'a> {
 
 impl<'a> Leftovers<'a> {
     /// Those of `names`, the files of the directory before anything is written, that neither the
-    /// loaded `manifest` nor a change that it has prepared names.
+    /// loaded `manifest` nor a change that it has prepared names. None, if a table of such a change
+    /// is missing.
     pub(super) fn among(
         names: &[String],
         manifest: FileNumber,
@@ -52,15 +53,22 @@ impl<'a> Leftovers<'a> {
     ) -> Self {
         let prepared = image.prepared.values().flat_map(|edit| &edit.added);
         let prepared = prepared.map(|(_, _, slice)| slice);
-        let live: BTreeSet<_> =
-            image.slices.values().chain(prepared).map(SliceMeta::number).collect();
+        let prepared: BTreeSet<_> = prepared.map(SliceMeta::number).collect();
+        let there: BTreeSet<_> =
+            names.iter().filter_map(|name| FileKind::parse(name)?.number()).collect();
+        let mut live: BTreeSet<_> = image.slices.values().map(SliceMeta::number).collect();
+        live.extend(&prepared);
         let is_left = |name: &&String| match FileKind::parse(name) {
             Some(FileKind::Temp(_)) => true,
             Some(FileKind::Manifest(number)) => number != manifest,
             Some(FileKind::Table(number)) => !live.contains(&number),
             _ => false,
         };
-        let names = names.iter().filter(is_left).cloned().collect();
+        // Where a prepared table is missing, this may be the wrong manifest: nothing goes.
+        let names = match prepared.is_subset(&there) {
+            true => names.iter().filter(is_left).cloned().collect(),
+            false => Vec::new(),
+        };
         Self { names, manifest, judge, is_judged: false, removed: Vec::new() }
     }
 
@@ -83,16 +91,21 @@ impl<'a> Leftovers<'a> {
         if self.names.is_empty() {
             return Ok(());
         }
+        let names = std::mem::take(&mut self.names);
+        let path = FileKind::Manifest(self.manifest).path(dir);
+        let stays = |error| tracing::debug!(%error, "what was left over stays for now");
+        let manifest = match vfs.open_rw(&path) {
+            Ok(manifest) => manifest,
+            // So it is for a reader, whose disk must not change.
+            Err(error) => return Ok(stays(error)),
+        };
         if !self.is_judged {
             (self.judge)()?;
             self.is_judged = true;
         }
-        let names = std::mem::take(&mut self.names);
-        let path = FileKind::Manifest(self.manifest).path(dir);
-        match vfs.open_rw(&path).and_then(|manifest| manifest.sync_data()) {
+        match manifest.sync_data() {
             Ok(()) => self.removed = remove_all(vfs, dir, names, side_by_side),
-            // So it is for a reader, whose disk must not change.
-            Err(error) => tracing::debug!(%error, "what was left over stays for now"),
+            Err(error) => stays(error),
         }
         Ok(())
     }

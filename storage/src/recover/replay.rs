@@ -242,7 +242,8 @@ impl<'a> Replay<'a> {
             let mut growth = gathered.growth(encoded.len());
             if self.bytes + growth > self.options.replay_bytes_max {
                 // Down to half of it, so that the flushes are large enough to be worth a table.
-                self.flush_down_to(self.options.replay_bytes_max / 2)?;
+                let max = self.options.replay_bytes_max;
+                self.flush_down_to((max / 2).min(max.saturating_sub(growth)))?;
                 gathered = self.gathered.entry(range).or_default();
                 growth = gathered.growth(encoded.len());
             }

@@ -159,10 +159,10 @@ fn groups_that_are_written_are_forgotten() {
 /// Planted: no bound.
 #[test]
 fn a_stored_record_waits_for_large_ones_rather_than_copy_them() {
-    let mut bench = Bench::new(8 << 20);
+    let mut bench = Bench::new(16 << 20);
     bench.append(1, 100, AppendPath::Staged);
     assert!(bench.append(1, 100, AppendPath::Mapped).in_file, "a small one is copied");
-    bench.append(1, 2 << 20, AppendPath::Staged);
+    bench.append(1, 5 << 20, AppendPath::Staged);
     assert!(!bench.append(1, 100, AppendPath::Mapped).in_file, "it is staged");
     let group = bench.log.take_group();
     assert!(!bench.append(1, 100, AppendPath::Mapped).in_file, "it is being written");

@@ -32,8 +32,8 @@ const RESERVE_BYTES: u64 = record::record_bytes(0) + record::record_bytes(CONTIN
 /// The length of the longest begin record.
 const BEGIN_BYTES_MAX: u64 = record::record_bytes(BEGIN_PAYLOAD_BYTES_MAX);
 /// A mapped append copies at most so many bytes of others, because it may run on a thread that must
-/// not be held up.
-const SETTLED_BYTES_MAX: usize = 1 << 20;
+/// not be held up: a millisecond or two. Behind more than that it waits for their group.
+const SETTLED_BYTES_MAX: usize = 4 << 20;
 /// Larger staging buffers are not kept for reuse.
 const KEPT_BUFFER_BYTES_MAX: usize = 4 << 20;
 /// One buffer that is being written and one spare, besides the one that is being filled.
@@ -185,7 +185,7 @@ impl LogWriter {
     /// Appends a batch of `count` operations, encoded in `payload`. Its first operation has
     /// `first_seqno`. `payload_crc` is `codec::crc(payload)`, computed outside the combining lock.
     ///
-    /// Costs a copy of the payload. A mapped append also copies what is staged, once, up to 1 MiB.
+    /// Costs a copy of the payload. A mapped append also copies what is staged, once, up to 4 MiB.
     ///
     /// # Panics
     /// Without room, with an empty batch, with a sequence number out of order, or after the close

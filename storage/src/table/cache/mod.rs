@@ -4,8 +4,8 @@
 //! What an open table keeps in memory is taken from the blocks' capacity, down to a quarter of it;
 //! the table cache closes tables before they take more.
 //!
-//! A hit takes no lock and writes to nothing that other cores write to: a table has a place for
-//! each of its blocks (`slots`), and a reader is kept from harm by a pin. A block is in one of
+//! A hit takes no lock and writes to little that other cores write to: a table has a place for each
+//! of its blocks (`slots`), and a reader is kept from harm by a pin. A block is in one of
 //! several shards (`shard`), which decides what is kept, in the order of its `queues`. A miss by a
 //! reader that may wait reads the block once for everybody who asks meanwhile. Errors are never
 //! kept: the next reader tries again.
@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::stripe;
 use crate::sync::lock;
 use shard::CacheShard;
-use slots::Slots;
+use slots::{Idle, Slots};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
@@ -41,10 +41,15 @@ pub struct BlockCache {
     open_tables: AtomicU64,
     index_bytes: AtomicU64,
     filter_bytes: AtomicU64,
+    idle: Arc<Idle>,
     /// Held while the blocks' capacity follows the tables'.
     resizing: Mutex<()>,
 }
 
+/// Closed tables whose places take more than this part of the cache lose their blocks.
+const IDLE_PLACES_PART: u64 = 16;
+/// So do those whose blocks take more than this part.
+const IDLE_BLOCKS_PART: u64 = 4;
 /// Lookups are counted in so many stripes.
 const COUNT_STRIPES: usize = 16;
 
@@ -79,6 +84,7 @@ impl BlockCache {
             open_tables: AtomicU64::new(0),
             index_bytes: AtomicU64::new(0),
             filter_bytes: AtomicU64::new(0),
+            idle: Arc::default(),
             resizing: Mutex::new(()),
         })
     }
@@ -106,9 +112,18 @@ impl BlockCache {
     /// Gives the blocks what the tables leave.
     fn resize(&self) {
         let _one = lock(&self.resizing);
-        let rest = self.capacity_bytes.saturating_sub(self.index_bytes() + self.filter_bytes());
+        let capacity = self.capacity_bytes;
+        let places = self.idle.places_bytes.load(Relaxed);
+        let is_much = places > capacity / IDLE_PLACES_PART
+            || self.idle.blocks_bytes.load(Relaxed) > capacity / IDLE_BLOCKS_PART;
+        let tables = self.index_bytes() + self.filter_bytes();
+        let rest = capacity.saturating_sub(tables).max(capacity / 4);
+        let rest = rest.saturating_sub(places.min(capacity / 8));
         for shard in &self.shards {
-            shard.set_capacity(rest.max(self.capacity_bytes / 4) / self.shards.len() as u64);
+            shard.set_capacity(rest / self.shards.len() as u64);
+            if is_much {
+                shard.sweep();
+            }
         }
     }
 
@@ -117,7 +132,8 @@ impl BlockCache {
         self.shards.iter().map(CacheShard::used_bytes).sum()
     }
 
-    /// Lookups that found their block, since the cache was made; a few may be missing.
+    /// Lookups that found their block, since the cache was made. A few may be missing, so that two
+    /// calls may even differ by a little less than nothing.
     pub fn hits(&self) -> u64 {
         self.counts.iter().map(|counts| counts.hits.load(Relaxed)).sum()
     }
@@ -143,27 +159,19 @@ impl BlockCache {
 }
 
 /// Where a table's cached blocks are. Whoever opens and closes the table keeps this meanwhile, and
-/// its blocks are found again. When this is dropped, nobody will ask for them: they go first.
+/// blocks that have not left are found again.
 #[derive(Debug, Default)]
 pub struct BlockPlaces(Mutex<Weak<Slots>>);
 
 impl BlockPlaces {
     /// The places that were there before, as long as there is a block in them, or else new ones.
-    fn get(&self, blocks: usize) -> Arc<Slots> {
+    fn get(&self, blocks: usize, idle: &Arc<Idle>) -> Arc<Slots> {
         let mut places = lock(&self.0);
-        places.upgrade().unwrap_or_else(|| {
-            let slots = Arc::new(Slots::new(blocks));
+        places.upgrade().filter(|slots| slots.fit(blocks, idle)).unwrap_or_else(|| {
+            let slots = Arc::new(Slots::new(blocks, Arc::clone(idle)));
             *places = Arc::downgrade(&slots);
             slots
         })
-    }
-}
-
-impl Drop for BlockPlaces {
-    fn drop(&mut self) {
-        if let Some(slots) = lock(&self.0).upgrade() {
-            slots.abandon();
-        }
     }
 }
 
@@ -187,9 +195,10 @@ impl TableBlocks {
     ) -> Self {
         let blocks = if cache.shards.is_empty() { 0 } else { blocks };
         let slots = match places {
-            Some(places) => places.get(blocks),
-            None => Arc::new(Slots::new(blocks)),
+            Some(places) => places.get(blocks, &cache.idle),
+            None => Arc::new(Slots::new(blocks, Arc::clone(&cache.idle))),
         };
+        slots.opened();
         let index_bytes = index_bytes + slots.memory_bytes() as u64;
         cache.open_tables.fetch_add(1, Relaxed);
         cache.index_bytes.fetch_add(index_bytes, Relaxed);
@@ -243,6 +252,7 @@ impl TableBlocks {
 
 impl Drop for TableBlocks {
     fn drop(&mut self) {
+        self.slots.closed();
         self.cache.open_tables.fetch_sub(1, Relaxed);
         self.cache.index_bytes.fetch_sub(self.index_bytes, Relaxed);
         self.cache.filter_bytes.fetch_sub(self.filter_bytes, Relaxed);

@@ -17,8 +17,8 @@ use std::sync::Arc;
 const SMALL_PART: u64 = 10;
 /// Uses that take a block from the small queue to the main one.
 const USES_TO_STAY: u8 = 2;
-/// So many blocks are passed over at most until one goes: it bounds the time under the lock.
-const PASSED_MAX: u32 = 64;
+/// So many blocks are looked at in one step of a sweep: it bounds the time under the lock.
+const SWEPT_MAX: u32 = 64;
 
 /// A block in a queue. It is in its place as long as it is here.
 #[derive(Debug)]
@@ -36,6 +36,17 @@ pub(super) struct Queues {
     small_bytes: u64,
     main_bytes: u64,
     gone: Gone,
+    /// How many of the small and of the main queue a sweep has still to look at.
+    unswept: [usize; 2],
+}
+
+/// A block that was taken out of its queue. It is still in its place.
+#[derive(Debug)]
+pub(super) struct Popped {
+    pub(super) slots: Arc<Slots>,
+    pub(super) block: usize,
+    /// What it was charged with.
+    pub(super) bytes: u64,
 }
 
 impl Queues {
@@ -47,6 +58,7 @@ impl Queues {
     /// Adds block `i`, which is in its place now. It is charged with `bytes`.
     pub(super) fn push(&mut self, slots: Arc<Slots>, i: usize, bytes: u32) {
         let again = self.gone.forget(slots.hash(i));
+        slots.came(u64::from(bytes));
         let entry = Entry { slots, block: i as u32, bytes };
         if again {
             self.push_main(entry);
@@ -61,30 +73,68 @@ impl Queues {
         self.main.push_back(entry);
     }
 
-    /// Takes out the block that goes next: its place, and what it was charged with. `capacity` is
-    /// the room that all blocks have.
-    pub(super) fn pop(&mut self, capacity: u64) -> Option<(Arc<Slots>, usize, u64)> {
-        for passed in 0.. {
+    /// Takes out the block that goes next. `capacity` is the room that all blocks have. `passes` is
+    /// how many others may be passed over, here and in later calls.
+    pub(super) fn pop(&mut self, capacity: u64, passes: &mut u32) -> Option<Popped> {
+        loop {
             let is_small = self.main.is_empty() || self.small_bytes > capacity / SMALL_PART;
             let next = if is_small { self.small.pop_front() } else { self.main.pop_front() };
             // An empty small queue has no bytes.
             let Entry { slots, block, bytes } = next?;
             let i = block as usize;
-            *(if is_small { &mut self.small_bytes } else { &mut self.main_bytes }) -=
-                u64::from(bytes);
+            *self.bytes_of(is_small) -= u64::from(bytes);
             let uses = slots.uses(i);
             let stays = uses >= if is_small { USES_TO_STAY } else { 1 };
-            if stays && passed < PASSED_MAX && !slots.is_abandoned() {
+            if stays && *passes > 0 && slots.is_open() {
+                *passes -= 1;
                 slots.set_uses(i, if is_small { 0 } else { uses - 1 });
                 self.push_main(Entry { slots, block, bytes });
                 continue;
             }
-            if is_small && !slots.is_abandoned() {
+            if is_small && slots.is_open() {
                 self.gone.remember(slots.hash(i), capacity);
             }
-            return Some((slots, i, u64::from(bytes)));
+            slots.leaves(u64::from(bytes));
+            return Some(Popped { slots, block: i, bytes: u64::from(bytes) });
         }
-        unreachable!("one goes after {PASSED_MAX} at the latest")
+    }
+
+    fn bytes_of(&mut self, is_small: bool) -> &mut u64 {
+        if is_small { &mut self.small_bytes } else { &mut self.main_bytes }
+    }
+
+    /// Looks for the blocks of closed tables from now on, in `sweep`.
+    pub(super) fn begin_sweep(&mut self) {
+        if self.unswept == [0, 0] {
+            self.unswept = [self.small.len(), self.main.len()];
+        }
+    }
+
+    /// Takes out the blocks of closed tables among the next few that are not looked at yet. The
+    /// others keep their order.
+    pub(super) fn sweep(&mut self, found: &mut Vec<Popped>) {
+        for _ in 0..SWEPT_MAX {
+            let is_small = self.unswept[0] > 0;
+            let unswept = &mut self.unswept[usize::from(!is_small)];
+            if *unswept == 0 {
+                return;
+            }
+            let queue = if is_small { &mut self.small } else { &mut self.main };
+            let Some(entry) = queue.pop_front() else {
+                // All that were not looked at have gone meanwhile.
+                *unswept = 0;
+                continue;
+            };
+            *unswept -= 1;
+            if entry.slots.is_open() {
+                queue.push_back(entry);
+                continue;
+            }
+            let Entry { slots, block, bytes } = entry;
+            *self.bytes_of(is_small) -= u64::from(bytes);
+            slots.leaves(u64::from(bytes));
+            found.push(Popped { slots, block: block as usize, bytes: u64::from(bytes) });
+        }
     }
 }
 

@@ -1,19 +1,23 @@
 //! A part of the cache: what it keeps, in which order it goes, and which blocks are being read.
 
-use super::queues::Queues;
+use super::queues::{Popped, Queues};
 use super::slots::{Leaving, Slots};
 use crate::buffer::Grace;
 use crate::error::Result;
 use crate::sync::lock;
 use crate::table::block::Block;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 
 /// What a cached block costs beside its bytes: its place in a queue, which may be half empty, and
 /// the headers of two allocations.
 const OVERHEAD_BYTES: u64 = 128;
-/// This part of the room is kept free, and made free at once: so readers are rarely looked for, and
-/// what they hold rarely leaves no room.
+/// Where there is no room, so much more is made, but at most this part of it: so readers are looked
+/// for once for several blocks.
+const SPARE_BYTES_MAX: u64 = 32 << 10;
 const SPARE_PART: u64 = 64;
+/// So many blocks are passed over at most while room is made: it bounds the time under the lock.
+const PASSED_MAX: u32 = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(super) struct CacheShard {
     /// The readers of the blocks of this shard.
     pub(super) grace: Grace,
     kept: Mutex<Kept>,
+    /// Are the blocks of closed tables to be looked for?
+    sweep_due: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -51,12 +57,24 @@ enum Outcome {
 impl CacheShard {
     pub(super) fn new(capacity_bytes: u64) -> Self {
         let kept = Kept { capacity_bytes, ..Kept::default() };
-        Self { grace: Grace::default(), kept: Mutex::new(kept) }
+        let sweep_due = AtomicBool::new(false);
+        Self { grace: Grace::default(), kept: Mutex::new(kept), sweep_due }
     }
 
     /// Memory of the blocks, in bytes, with those that have left and may still have readers.
     pub(super) fn used_bytes(&self) -> u64 {
-        lock(&self.kept).used_bytes()
+        let mut kept = lock(&self.kept);
+        // Readers that held something may have left since.
+        let left = kept.make_room(0, &self.grace);
+        let bytes = kept.used_bytes();
+        drop(kept);
+        drop(left);
+        bytes
+    }
+
+    /// Lets the next blocks that come look for those of closed tables, a few each.
+    pub(super) fn sweep(&self) {
+        self.sweep_due.store(true, Relaxed);
     }
 
     /// Changes the room, and makes it if it became smaller.
@@ -74,6 +92,9 @@ impl CacheShard {
         let mut kept = lock(&self.kept);
         if !slots.lacks(i) {
             return;
+        }
+        if self.sweep_due.swap(false, Relaxed) {
+            kept.queues.begin_sweep();
         }
         let left = kept.make_room(bytes, &self.grace);
         if kept.used_bytes() + bytes <= kept.capacity_bytes && slots.put(i, block) {
@@ -124,29 +145,48 @@ impl Kept {
 
     /// Makes room for `bytes`, as far as the readers of this moment let it. What it returns has
     /// left; it is to be dropped without the lock.
-    fn make_room(&mut self, bytes: u64, grace: &Grace) -> Vec<Block> {
+    fn make_room(&mut self, bytes: u64, grace: &Grace) -> Left {
         let capacity = self.capacity_bytes;
-        let spare = capacity / SPARE_PART;
-        let excess = (self.used_bytes() + bytes + spare).saturating_sub(capacity);
-        if excess == 0 || bytes > capacity {
-            return Vec::new();
+        let (mut left, mut passes) = (Left::default(), PASSED_MAX);
+        self.queues.sweep(&mut left.slots);
+        for popped in &left.slots {
+            self.leaving.enter(&popped.slots, popped.block);
+            self.leaving_bytes += popped.bytes;
         }
-        // While readers hold what has left its place before, nothing more leaves.
-        if self.leaving.is_empty() {
-            let leaves = excess.max(spare);
-            while self.leaving_bytes < leaves
-                && let Some((slots, i, bytes)) = self.queues.pop(capacity)
+        let bytes = if bytes > capacity { 0 } else { bytes };
+        while self.used_bytes() + bytes > capacity || !self.leaving.is_empty() {
+            // What leaves already is room to come.
+            let excess = (self.queues.bytes() + bytes).saturating_sub(capacity);
+            let wanted = match excess {
+                0 => 0,
+                excess => excess + (capacity / SPARE_PART).min(SPARE_BYTES_MAX),
+            };
+            let mut popped_bytes = 0;
+            while popped_bytes < wanted
+                && let Some(popped) = self.queues.pop(capacity, &mut passes)
             {
-                self.leaving.enter(&slots, i);
-                self.leaving_bytes += bytes;
+                popped_bytes += popped.bytes;
+                self.leaving.enter(&popped.slots, popped.block);
+                left.slots.push(popped);
             }
-        }
-        let left = self.leaving.leave(grace);
-        if self.leaving.is_empty() {
+            self.leaving_bytes += popped_bytes;
+            left.blocks.append(&mut self.leaving.leave(grace));
+            if !self.leaving.is_empty() {
+                // Readers have them. Whoever comes next tries again.
+                break;
+            }
             self.leaving_bytes = 0;
         }
         left
     }
+}
+
+/// What is dropped without the lock.
+#[derive(Default)]
+struct Left {
+    blocks: Vec<Block>,
+    /// Perhaps the last ones who hold a closed table's places.
+    slots: Vec<Popped>,
 }
 
 impl Flight {

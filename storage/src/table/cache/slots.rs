@@ -3,16 +3,21 @@
 //! A reader pins the grace of its shard, loads one pointer, reads, and unpins. It writes to the
 //! pin's counter, which few other threads use, and to nothing else that is shared.
 //!
+//! The places live as long as a table is open with them or a block is in them. Those of closed
+//! tables are counted, and looked for when they become many.
+//!
 //! INVARIANT(grace-before-reuse): a block that is no longer kept leaves its place first. It is
 //! freed when the readers of that time have left. The place of a block belongs to one shard for
 //! ever, so its readers and those who free it always use the same grace.
 
 use crate::buffer::{Grace, Phase};
+use crate::sync::lock;
 use crate::table::block::Block;
 use std::fmt;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 /// More uses than these make no difference. So a block that is used all the time is not written to.
 const USES_MAX: u8 = 3;
@@ -29,9 +34,23 @@ struct Cached {
 /// See the module.
 pub(super) struct Slots {
     seed: u64,
-    /// Nobody will ask for the blocks any more, so they are the first to go.
-    abandoned: AtomicBool,
+    /// How many open tables ask for the blocks. With none, they are the first to go.
+    tables: AtomicU32,
     places: Box<[AtomicPtr<Cached>]>,
+    /// What the blocks that are here were charged with.
+    kept_bytes: AtomicU64,
+    /// What was added to `idle`: places, and blocks.
+    counted: Mutex<Option<(u64, u64)>>,
+    idle: Arc<Idle>,
+}
+
+/// Memory of closed tables whose blocks are still here, of one cache.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    /// Memory of the places, in bytes.
+    pub(super) places_bytes: AtomicU64,
+    /// Memory of the blocks when the tables were closed, in bytes.
+    pub(super) blocks_bytes: AtomicU64,
 }
 
 impl fmt::Debug for Slots {
@@ -41,13 +60,16 @@ impl fmt::Debug for Slots {
 }
 
 impl Slots {
-    /// Places for `blocks` blocks, all empty.
-    pub(super) fn new(blocks: usize) -> Self {
+    /// Places for `blocks` blocks, all empty, in the cache of `idle`.
+    pub(super) fn new(blocks: usize, idle: Arc<Idle>) -> Self {
         /// Different for each table of this process: neighbours must not share their shards.
         static NEXT_SEED: AtomicU64 = AtomicU64::new(0);
         Self {
             seed: NEXT_SEED.fetch_add(0x9E37_79B9_7F4A_7C15, Relaxed),
-            abandoned: AtomicBool::new(false),
+            tables: AtomicU32::new(0),
+            kept_bytes: AtomicU64::new(0),
+            counted: Mutex::new(None),
+            idle,
             places: (0..blocks).map(|_| AtomicPtr::new(null_mut())).collect(),
         }
     }
@@ -55,6 +77,40 @@ impl Slots {
     /// The memory of the places, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.places)
+    }
+
+    /// Are these the places for `blocks` blocks in the cache of `idle`?
+    pub(super) fn fit(&self, blocks: usize, idle: &Arc<Idle>) -> bool {
+        self.places.len() == blocks && Arc::ptr_eq(&self.idle, idle)
+    }
+
+    /// A table is open that asks for the blocks.
+    pub(super) fn opened(&self) {
+        self.tables.fetch_add(1, Relaxed);
+        self.uncount();
+    }
+
+    /// A table is closed.
+    pub(super) fn closed(&self) {
+        if self.tables.fetch_sub(1, Relaxed) == 1 {
+            let bytes = (self.memory_bytes() as u64, self.kept_bytes.load(Relaxed));
+            self.uncount();
+            *lock(&self.counted) = Some(bytes);
+            self.idle.places_bytes.fetch_add(bytes.0, Relaxed);
+            self.idle.blocks_bytes.fetch_add(bytes.1, Relaxed);
+        }
+    }
+
+    fn uncount(&self) {
+        if let Some((places, blocks)) = lock(&self.counted).take() {
+            self.idle.places_bytes.fetch_sub(places, Relaxed);
+            self.idle.blocks_bytes.fetch_sub(blocks, Relaxed);
+        }
+    }
+
+    /// Does any open table ask for the blocks?
+    pub(super) fn is_open(&self) -> bool {
+        self.tables.load(Relaxed) > 0
     }
 
     /// A number of block `i` whose upper bits are well mixed.
@@ -120,18 +176,20 @@ impl Slots {
         &cached.uses
     }
 
-    /// Declares that nobody will ask for the blocks any more.
-    pub(super) fn abandon(&self) {
-        self.abandoned.store(true, Relaxed);
+    /// A block came, and was charged with `bytes`.
+    pub(super) fn came(&self, bytes: u64) {
+        self.kept_bytes.fetch_add(bytes, Relaxed);
     }
 
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Relaxed)
+    /// A block leaves that was charged with `bytes`.
+    pub(super) fn leaves(&self, bytes: u64) {
+        self.kept_bytes.fetch_sub(bytes, Relaxed);
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
+        self.uncount();
         for place in &mut self.places {
             let cached = std::mem::replace(place.get_mut(), null_mut());
             if !cached.is_null() {

@@ -214,29 +214,110 @@ fn what_comes_again_stays() {
     assert!(here >= 25, "{here} of 50 blocks are left");
 }
 
-/// The blocks of a closed table are found when it is opened again, and are the first to go when it
-/// is not needed any more.
+/// The blocks of a closed table are found when it is opened again, and are the first to go if it is
+/// not, wherever they are in the queues.
 ///
-/// Planted: places that are not abandoned.
+/// Planted: no sweep; a sweep that only looks at one queue.
 #[test]
-fn closed_tables_keep_their_blocks_and_dropped_ones_do_not() {
+fn closed_tables_keep_their_blocks_for_a_while() {
     let cache = BlockCache::new(1 << 20);
     let places = BlockPlaces::default();
     let open = || TableBlocks::new(Arc::clone(&cache), Some(&places), 200, 0, 0);
-    let table = open();
+    let others = table(&cache, 1000);
+    let closing = open();
     for i in 0..200 {
-        table.insert(i, block(4000));
-        assert!((0..3).all(|_| is_here(&table, i)));
+        closing.insert(i, block(4000));
+        assert!((0..3).all(|_| is_here(&closing, i)));
     }
-    drop(table);
-    let table = open();
-    assert!((0..200).all(|i| is_here(&table, i)));
-    drop(table);
-    drop(places);
-    let other = self::table(&cache, 200);
-    for i in 0..200 {
-        other.insert(i, block(4000));
+    // They move to the main queue.
+    (0..80).for_each(|i| others.insert(i, block(4000)));
+    let here = |table: &TableBlocks| (0..200).filter(|&i| is_here(table, i)).count();
+    let before = here(&closing);
+    assert!(before > 150, "{before} of 200");
+    drop(closing);
+    let again = open();
+    assert_eq!(here(&again), before);
+    drop(again);
+    (80..180).for_each(|i| others.insert(i, block(4000)));
+    let left = here(&open());
+    assert_eq!(left, 0, "of {before}");
+}
+
+/// The places of closed tables are bounded, however large and many the tables are, and each has one
+/// block in the cache.
+///
+/// Planted: places that are not counted.
+#[test]
+fn places_of_closed_tables_are_bounded() {
+    const CAPACITY: u64 = 4 << 20;
+    let cache = BlockCache::new(CAPACITY);
+    let all: Vec<_> = (0..400).map(|_| BlockPlaces::default()).collect();
+    for (n, places) in all.iter().enumerate() {
+        let table = TableBlocks::new(Arc::clone(&cache), Some(places), 10_000, 0, 0);
+        table.insert(n, block(1000));
     }
-    let here = (0..200).filter(|&i| is_here(&other, i)).count();
-    assert!(here > 190, "{here} of 200 blocks are here");
+    let alive = all.iter().filter(|places| lock(&places.0).upgrade().is_some()).count() as u64;
+    assert!(alive * 80_000 <= CAPACITY / 8, "places of {alive} tables");
+    assert_eq!(cache.idle.places_bytes.load(Relaxed), alive * 80_000);
+    drop(all);
+    assert_eq!(cache.index_bytes(), 0);
+}
+
+/// What a reader kept from leaving goes when it has left, without another block that comes.
+#[test]
+fn room_that_a_reader_holds_is_made_later() {
+    let cache = BlockCache::new(64 << 10);
+    let blocks = table(&cache, 100);
+    (0..20).for_each(|i| blocks.insert(i, block(4000)));
+    let inside = (0..20).find(|&i| is_here(&blocks, i)).unwrap();
+    let opened = blocks.look(inside, |_| {
+        blocks.insert(20, block(4000));
+        TableBlocks::new(Arc::clone(&cache), None, 0, 40 << 10, 0)
+    });
+    assert!(opened.is_some());
+    assert!(cache.used_bytes() + cache.index_bytes() <= 64 << 10);
+}
+
+/// A large block comes where only small ones were about to leave.
+#[test]
+fn a_large_block_finds_room_after_a_small_one() {
+    let cache = BlockCache::new(64 << 10);
+    let table = table(&cache, 100);
+    (0..20).for_each(|i| table.insert(i, block(4000)));
+    let inside = (0..20).find(|&i| is_here(&table, i)).unwrap();
+    table.look(inside, |_| table.insert(30, block(4000)));
+    table.insert(31, block(16 << 10));
+    assert!(is_here(&table, 31));
+}
+
+/// Everything stays that fits.
+#[test]
+fn a_working_set_that_nearly_fills_the_cache_stays() {
+    let cache = BlockCache::new(2 << 20);
+    let table = table(&cache, 1000);
+    let charged = block(4000).memory_bytes() as u64 + 128;
+    let fits = (cache.capacity_bytes() - cache.index_bytes()) / charged;
+    for _ in 0..3 {
+        for i in 0..fits as usize {
+            if !is_here(&table, i) {
+                table.insert(i, block(4000));
+            }
+        }
+    }
+    assert_eq!(cache.misses(), fits);
+}
+
+#[test]
+fn places_are_used_again_only_by_the_same_table_in_the_same_cache() {
+    let (cache, other) = (BlockCache::new(1 << 20), BlockCache::new(1 << 20));
+    let places = BlockPlaces::default();
+    let open = |cache: &Arc<BlockCache>, blocks| {
+        TableBlocks::new(Arc::clone(cache), Some(&places), blocks, 0, 0)
+    };
+    let first = open(&cache, 10);
+    first.insert(1, block(100));
+    assert!(!is_here(&open(&other, 10), 1));
+    let larger = open(&cache, 20);
+    larger.insert(15, block(100));
+    assert!(is_here(&larger, 15) && !is_here(&larger, 1));
 }
