@@ -64,11 +64,11 @@ impl<'a> Leftovers<'a> {
             Some(FileKind::Table(number)) => !live.contains(&number),
             _ => false,
         };
+        let mut names: Vec<_> = names.iter().filter(is_left).cloned().collect();
         // Where a prepared table is missing, this may be the wrong manifest: nothing goes.
-        let names = match prepared.is_subset(&there) {
-            true => names.iter().filter(is_left).cloned().collect(),
-            false => Vec::new(),
-        };
+        if !prepared.is_subset(&there) {
+            names.clear();
+        }
         Self { names, manifest, judge, is_judged: false, removed: Vec::new() }
     }
 
@@ -97,7 +97,10 @@ impl<'a> Leftovers<'a> {
         let manifest = match vfs.open_rw(&path) {
             Ok(manifest) => manifest,
             // So it is for a reader, whose disk must not change.
-            Err(error) => return Ok(stays(error)),
+            Err(error) => {
+                stays(error);
+                return Ok(());
+            }
         };
         if !self.is_judged {
             (self.judge)()?;

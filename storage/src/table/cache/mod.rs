@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::stripe;
 use crate::sync::lock;
 use shard::CacheShard;
-use slots::{Idle, Slots};
+use slots::{IdleBytes, Slots};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
@@ -41,7 +41,7 @@ pub struct BlockCache {
     open_tables: AtomicU64,
     index_bytes: AtomicU64,
     filter_bytes: AtomicU64,
-    idle: Arc<Idle>,
+    idle: Arc<IdleBytes>,
     /// Held while the blocks' capacity follows the tables'.
     resizing: Mutex<()>,
 }
@@ -165,7 +165,7 @@ pub struct BlockPlaces(Mutex<Weak<Slots>>);
 
 impl BlockPlaces {
     /// The places that were there before, as long as there is a block in them, or else new ones.
-    fn get(&self, blocks: usize, idle: &Arc<Idle>) -> Arc<Slots> {
+    fn get(&self, blocks: usize, idle: &Arc<IdleBytes>) -> Arc<Slots> {
         let mut places = lock(&self.0);
         places.upgrade().filter(|slots| slots.fit(blocks, idle)).unwrap_or_else(|| {
             let slots = Arc::new(Slots::new(blocks, Arc::clone(idle)));

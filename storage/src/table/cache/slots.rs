@@ -41,12 +41,12 @@ pub(super) struct Slots {
     kept_bytes: AtomicU64,
     /// What was added to `idle`: places, and blocks.
     counted: Mutex<Option<(u64, u64)>>,
-    idle: Arc<Idle>,
+    idle: Arc<IdleBytes>,
 }
 
 /// Memory of closed tables whose blocks are still here, of one cache.
 #[derive(Debug, Default)]
-pub(super) struct Idle {
+pub(super) struct IdleBytes {
     /// Memory of the places, in bytes.
     pub(super) places_bytes: AtomicU64,
     /// Memory of the blocks when the tables were closed, in bytes.
@@ -61,7 +61,7 @@ impl fmt::Debug for Slots {
 
 impl Slots {
     /// Places for `blocks` blocks, all empty, in the cache of `idle`.
-    pub(super) fn new(blocks: usize, idle: Arc<Idle>) -> Self {
+    pub(super) fn new(blocks: usize, idle: Arc<IdleBytes>) -> Self {
         /// Different for each table of this process: neighbours must not share their shards.
         static NEXT_SEED: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -80,7 +80,7 @@ impl Slots {
     }
 
     /// Are these the places for `blocks` blocks in the cache of `idle`?
-    pub(super) fn fit(&self, blocks: usize, idle: &Arc<Idle>) -> bool {
+    pub(super) fn fit(&self, blocks: usize, idle: &Arc<IdleBytes>) -> bool {
         self.places.len() == blocks && Arc::ptr_eq(&self.idle, idle)
     }
 
