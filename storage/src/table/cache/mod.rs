@@ -230,8 +230,10 @@ impl TableBlocks {
 
     /// Keeps block `i`, which was read without waiting.
     pub(super) fn insert(&self, i: usize, block: Block) {
-        if let Some(shard) = self.shard(i) {
-            shard.insert(&self.slots, i, block);
+        if let Some(shard) = self.shard(i)
+            && shard.insert(&self.slots, i, block)
+        {
+            self.cache.resize();
         }
     }
 
@@ -243,10 +245,12 @@ impl TableBlocks {
         i: usize,
         read: impl FnOnce() -> Result<Block>,
     ) -> Result<Block> {
-        match self.shard(i) {
-            Some(shard) => shard.get_or_read(&self.slots, i, read),
-            None => read(),
+        let Some(shard) = self.shard(i) else { return read() };
+        let (block, is_swept) = shard.get_or_read(&self.slots, i, read)?;
+        if is_swept {
+            self.cache.resize();
         }
+        Ok(block)
     }
 }
 

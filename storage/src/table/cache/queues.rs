@@ -103,15 +103,18 @@ impl Queues {
         if is_small { &mut self.small_bytes } else { &mut self.main_bytes }
     }
 
+    /// Is no sweep under way?
+    pub(super) fn is_swept(&self) -> bool {
+        self.unswept == [0, 0]
+    }
+
     /// Looks for the blocks of closed tables from now on, in `sweep`.
     pub(super) fn begin_sweep(&mut self) {
-        if self.unswept == [0, 0] {
-            self.unswept = [self.small.len(), self.main.len()];
-        }
+        self.unswept = [self.small.len(), self.main.len()];
     }
 
     /// Takes out the blocks of closed tables among the next few that are not looked at yet. The
-    /// others keep their order.
+    /// others go to the end.
     pub(super) fn sweep(&mut self, found: &mut Vec<Popped>) {
         for _ in 0..SWEPT_MAX {
             let is_small = self.unswept[0] > 0;

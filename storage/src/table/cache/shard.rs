@@ -87,36 +87,38 @@ impl CacheShard {
     }
 
     /// Keeps block `i`, if there is room for it and it is not here already.
-    pub(super) fn insert(&self, slots: &Arc<Slots>, i: usize, block: Block) {
+    /// Returns true if the last blocks of closed tables have been looked for, so that there may be
+    /// more room for the others.
+    pub(super) fn insert(&self, slots: &Arc<Slots>, i: usize, block: Block) -> bool {
         let bytes = block.memory_bytes() as u64 + OVERHEAD_BYTES;
         let mut kept = lock(&self.kept);
         if !slots.lacks(i) {
-            return;
+            return false;
         }
-        if self.sweep_due.swap(false, Relaxed) {
-            kept.queues.begin_sweep();
-        }
+        let was_swept = kept.sweep(&self.sweep_due);
         let left = kept.make_room(bytes, &self.grace);
+        let is_swept = !was_swept.is_empty() && kept.queues.is_swept();
         if kept.used_bytes() + bytes <= kept.capacity_bytes && slots.put(i, block) {
             let bytes = u32::try_from(bytes).expect("a block is not longer than 2 GiB");
             kept.queues.push(Arc::clone(slots), i, bytes);
         }
         drop(kept);
-        drop(left);
+        drop((left, was_swept));
+        is_swept
     }
 
     /// Block `i`, read by `read` if it is not here. Of several threads that ask for it only one
-    /// reads; the others wait. If that one fails, the next one tries.
+    /// reads; the others wait. If that one fails, the next one tries. The flag is that of `insert`.
     pub(super) fn get_or_read(
         &self,
         slots: &Arc<Slots>,
         i: usize,
         read: impl FnOnce() -> Result<Block>,
-    ) -> Result<Block> {
+    ) -> Result<(Block, bool)> {
         let flight = loop {
             let mut kept = lock(&self.kept);
             if let Some(block) = slots.look(i, &self.grace, Block::clone) {
-                return Ok(block);
+                return Ok((block, false));
             }
             let is_it =
                 |flight: &&Arc<Flight>| flight.block == i && Arc::ptr_eq(&flight.slots, slots);
@@ -127,14 +129,14 @@ impl CacheShard {
             };
             drop(kept);
             if let Some(block) = flight.wait() {
-                return Ok(block);
+                return Ok((block, false));
             }
         };
         let mut landing = Landing { shard: self, flight, block: None };
         let block = read()?;
-        self.insert(slots, i, block.clone());
+        let is_swept = self.insert(slots, i, block.clone());
         landing.block = Some(block.clone());
-        Ok(block)
+        Ok((block, is_swept))
     }
 }
 
@@ -143,16 +145,26 @@ impl Kept {
         self.queues.bytes() + self.leaving_bytes
     }
 
+    /// Lets the next few blocks of closed tables leave, if `due` or under way. Returns them, to be
+    /// dropped without the lock.
+    fn sweep(&mut self, due: &AtomicBool) -> Vec<Popped> {
+        let mut found = Vec::new();
+        if self.queues.is_swept() && due.swap(false, Relaxed) {
+            self.queues.begin_sweep();
+        }
+        self.queues.sweep(&mut found);
+        for popped in &found {
+            self.leaving.enter(&popped.slots, popped.block);
+            self.leaving_bytes += popped.bytes;
+        }
+        found
+    }
+
     /// Makes room for `bytes`, as far as the readers of this moment let it. What it returns has
     /// left; it is to be dropped without the lock.
     fn make_room(&mut self, bytes: u64, grace: &Grace) -> Left {
         let capacity = self.capacity_bytes;
         let (mut left, mut passes) = (Left::default(), PASSED_MAX);
-        self.queues.sweep(&mut left.slots);
-        for popped in &left.slots {
-            self.leaving.enter(&popped.slots, popped.block);
-            self.leaving_bytes += popped.bytes;
-        }
         let bytes = if bytes > capacity { 0 } else { bytes };
         while self.used_bytes() + bytes > capacity || !self.leaving.is_empty() {
             // What leaves already is room to come.

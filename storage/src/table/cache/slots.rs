@@ -49,7 +49,7 @@ pub(super) struct Slots {
 pub(super) struct IdleBytes {
     /// Memory of the places, in bytes.
     pub(super) places_bytes: AtomicU64,
-    /// Memory of the blocks when the tables were closed, in bytes.
+    /// Memory of the blocks, in bytes.
     pub(super) blocks_bytes: AtomicU64,
 }
 
@@ -87,22 +87,29 @@ impl Slots {
     /// A table is open that asks for the blocks.
     pub(super) fn opened(&self) {
         self.tables.fetch_add(1, Relaxed);
-        self.uncount();
+        self.recount();
     }
 
     /// A table is closed.
     pub(super) fn closed(&self) {
-        if self.tables.fetch_sub(1, Relaxed) == 1 {
-            let bytes = (self.memory_bytes() as u64, self.kept_bytes.load(Relaxed));
-            self.uncount();
-            *lock(&self.counted) = Some(bytes);
-            self.idle.places_bytes.fetch_add(bytes.0, Relaxed);
-            self.idle.blocks_bytes.fetch_add(bytes.1, Relaxed);
+        self.tables.fetch_sub(1, Relaxed);
+        self.recount();
+    }
+
+    /// Whoever comes last sees what is so, and nobody sees a part: it is done under the lock.
+    fn recount(&self) {
+        let mut counted = lock(&self.counted);
+        self.uncount(counted.take());
+        if !self.is_open() {
+            let (places, blocks) = (self.memory_bytes() as u64, self.kept_bytes.load(Relaxed));
+            self.idle.places_bytes.fetch_add(places, Relaxed);
+            self.idle.blocks_bytes.fetch_add(blocks, Relaxed);
+            *counted = Some((places, blocks));
         }
     }
 
-    fn uncount(&self) {
-        if let Some((places, blocks)) = lock(&self.counted).take() {
+    fn uncount(&self, counted: Option<(u64, u64)>) {
+        if let Some((places, blocks)) = counted {
             self.idle.places_bytes.fetch_sub(places, Relaxed);
             self.idle.blocks_bytes.fetch_sub(blocks, Relaxed);
         }
@@ -184,12 +191,16 @@ impl Slots {
     /// A block leaves that was charged with `bytes`.
     pub(super) fn leaves(&self, bytes: u64) {
         self.kept_bytes.fetch_sub(bytes, Relaxed);
+        if !self.is_open() {
+            self.recount();
+        }
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        self.uncount();
+        let counted = lock(&self.counted).take();
+        self.uncount(counted);
         for place in &mut self.places {
             let cached = std::mem::replace(place.get_mut(), null_mut());
             if !cached.is_null() {
