@@ -54,8 +54,11 @@ impl<'a> Leftovers<'a> {
         let prepared = image.prepared.values().flat_map(|edit| &edit.added);
         let prepared = prepared.map(|(_, _, slice)| slice);
         let prepared: BTreeSet<_> = prepared.map(SliceMeta::number).collect();
-        let there: BTreeSet<_> =
-            names.iter().filter_map(|name| FileKind::parse(name)?.number()).collect();
+        let table = |name: &String| match FileKind::parse(name) {
+            Some(FileKind::Table(number)) => Some(number),
+            _ => None,
+        };
+        let there: BTreeSet<_> = names.iter().filter_map(table).collect();
         let mut live: BTreeSet<_> = image.slices.values().map(SliceMeta::number).collect();
         live.extend(&prepared);
         let is_left = |name: &&String| match FileKind::parse(name) {

@@ -34,7 +34,6 @@ struct Kept {
     capacity_bytes: u64,
     queues: Queues,
     leaving: Leaving,
-    leaving_bytes: u64,
     reading: Vec<Arc<Flight>>,
 }
 
@@ -87,6 +86,7 @@ impl CacheShard {
     }
 
     /// Keeps block `i`, if there is room for it and it is not here already.
+    ///
     /// Returns true if the last blocks of closed tables have been looked for, so that there may be
     /// more room for the others.
     pub(super) fn insert(&self, slots: &Arc<Slots>, i: usize, block: Block) -> bool {
@@ -142,7 +142,7 @@ impl CacheShard {
 
 impl Kept {
     fn used_bytes(&self) -> u64 {
-        self.queues.bytes() + self.leaving_bytes
+        self.queues.bytes() + self.leaving.bytes()
     }
 
     /// Lets the next few blocks of closed tables leave, if `due` or under way. Returns them, to be
@@ -154,8 +154,7 @@ impl Kept {
         }
         self.queues.sweep(&mut found);
         for popped in &found {
-            self.leaving.enter(&popped.slots, popped.block);
-            self.leaving_bytes += popped.bytes;
+            self.leaving.enter(&popped.slots, popped.block, popped.bytes);
         }
         found
     }
@@ -178,16 +177,14 @@ impl Kept {
                 && let Some(popped) = self.queues.pop(capacity, &mut passes)
             {
                 popped_bytes += popped.bytes;
-                self.leaving.enter(&popped.slots, popped.block);
+                self.leaving.enter(&popped.slots, popped.block, popped.bytes);
                 left.slots.push(popped);
             }
-            self.leaving_bytes += popped_bytes;
             left.blocks.append(&mut self.leaving.leave(grace));
             if !self.leaving.is_empty() {
                 // Readers have them. Whoever comes next tries again.
                 break;
             }
-            self.leaving_bytes = 0;
         }
         left
     }

@@ -239,14 +239,17 @@ pub(super) struct Leaving {
     /// They left after the last turn of the grace, and before it.
     newer: Vec<NonNull<Cached>>,
     older: Vec<NonNull<Cached>>,
+    /// What they were charged with; some of it may be free already.
+    bytes: u64,
 }
 
 // SAFETY: the blocks that it points to are its own, but for readers, who may be on any thread.
 unsafe impl Send for Leaving {}
 
 impl Leaving {
-    /// Takes block `i` of `slots`, which is here, out of its place.
-    pub(super) fn enter(&mut self, slots: &Slots, i: usize) {
+    /// Takes block `i` of `slots`, which is here, out of its place. It was charged with `bytes`.
+    pub(super) fn enter(&mut self, slots: &Slots, i: usize, bytes: u64) {
+        self.bytes += bytes;
         let cached = slots.places[i].swap(null_mut(), AcqRel);
         self.newer.push(NonNull::new(cached).expect("only blocks that are here are taken out"));
     }
@@ -255,13 +258,21 @@ impl Leaving {
     /// shard's. Where nobody reads at this moment, that is all of them.
     pub(super) fn leave(&mut self, grace: &Grace) -> Vec<Block> {
         let mut left = Vec::new();
-        while !(self.newer.is_empty() && self.older.is_empty()) && grace.turn() {
+        while !self.is_empty() && grace.turn() {
             left.append(&mut self.older);
             std::mem::swap(&mut self.newer, &mut self.older);
+        }
+        if self.is_empty() {
+            self.bytes = 0;
         }
         // SAFETY: it came from `into_raw`, and left its place before the turn before the last one.
         // So no reader has it any more, and no other one frees it.
         left.into_iter().map(|cached| unsafe { Box::from_raw(cached.as_ptr()) }.block).collect()
+    }
+
+    /// What waits for its readers, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
