@@ -3,10 +3,13 @@ use crate::kit::disk::{collect, content, fresh_dir, shared};
 use crate::kit::settings;
 use crate::kit::settings::NO_WAIT;
 use futures::future::BoxFuture;
-use sluicedb::{Db, Durability, ErrorKind, HealthState, Outcome, Result, WriteBatch, WriteOptions};
+use sluicedb::{
+    Db, Durability, ErrorKind, HealthState, Options, Outcome, Result, WriteBatch, WriteOptions,
+};
 use sluicedb_actors::runtime::{Runtime, Task};
 use sluicedb_storage::side_by_side::SideBySide;
-use sluicedb_storage::vfs::{LockError, MemVfs, Vfs};
+use sluicedb_storage::vfs::fault::{EMFILE, ENOSPC};
+use sluicedb_storage::vfs::{Fault, LockError, MemVfs, OperationKind, Vfs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -17,6 +20,17 @@ fn closed<T: std::fmt::Debug>(result: Result<T>) {
     assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
     assert_eq!(error.outcome(), Outcome::NotApplied);
     assert_eq!(error.to_string(), "the database is closed");
+}
+
+fn one(key: &str, value: Vec<u8>) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.put(key, value);
+    batch
+}
+
+/// The first log segment has 512 KiB.
+fn buffered() -> Options {
+    Options { durability: Durability::Buffered, ..Options::default() }
 }
 
 #[test]
@@ -117,6 +131,59 @@ fn what_was_submitted_before_close_is_in_the_database() {
     });
     let found = block_on(content(&home.open())).unwrap().len();
     assert_eq!((acked, found), (100, 100));
+}
+
+/// A batch larger than the first segment, and small ones behind it, wait for a segment that the
+/// keeper has not begun to prepare when `close` is called.
+///
+/// Planted: a close that refuses what waits for a segment.
+#[test]
+fn what_waits_for_a_log_segment_before_close_is_in_the_database() {
+    for seed in 0..30 {
+        let home = Simulated::with(seed, buffered());
+        let db = home.open();
+        let tickets = home.run(async {
+            let mut tickets = vec![db.submit(one("large", vec![0; 600 << 10])).await.unwrap()];
+            for n in 0..10 {
+                tickets.push(db.submit(one(&format!("k{n}"), vec![])).await.unwrap());
+            }
+            tickets
+        });
+        let (dropped, kept): (Vec<_>, Vec<_>) = tickets.into_iter().partition(|_| seed % 2 == 0);
+        drop(dropped);
+        home.run(db.close()).unwrap();
+        for ticket in kept {
+            home.run(ticket).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+        }
+        let found = home.run(content(&home.open())).unwrap().len();
+        assert_eq!(found, 11, "seed {seed}");
+    }
+}
+
+/// Planted: a close that waits for a segment that cannot be prepared; a close that says why
+/// itself.
+#[test]
+fn what_waits_for_a_segment_that_cannot_be_prepared_is_told_why_and_close_ends() {
+    let no_space = Fault::of(OperationKind::Create).named(".spare").errno(ENOSPC);
+    let no_files = Fault::of(OperationKind::Create).named(".spare").errno(EMFILE);
+    for seed in 0..20 {
+        for (fault, kind) in [(&no_space, ErrorKind::NoSpace), (&no_files, ErrorKind::TooManyOpenFiles)] {
+            for reserve in [0, 1 << 20] {
+                let mut options = buffered();
+                options.space_reserve_bytes = Some(reserve);
+                let home = Simulated::with(seed, options);
+                let db = home.open();
+                home.faults.arm(fault.clone().sticky());
+                let ticket = home.run(db.submit(one("large", vec![0; 600 << 10]))).unwrap();
+                let _ = home.run(db.close());
+                let error = home.run(ticket).unwrap_err();
+                assert_eq!(error.kind(), kind, "seed {seed}: {error:?}");
+                assert_eq!(error.outcome(), Outcome::NotApplied);
+                home.faults.disarm();
+                assert!(home.run(content(&home.open())).unwrap().is_empty());
+            }
+        }
+    }
 }
 
 #[test]

@@ -186,8 +186,9 @@ impl Parts {
         self.topology.close_admission(&self.accounts);
         // Flushes may wait for room in L0, so compactions must not pause.
         self.compaction_pace.release();
-        // Queued writes were admitted. Each completes exactly once.
-        let last = self.wal.stop_stamping()?;
+        // Queued writes were admitted, also those that wait for a log segment. Each completes
+        // exactly once.
+        let last = self.wal.stop_stamping().await?;
         let visible = self.topology.commits.wait_visible(last.0).await;
         visible.map_err(|_| self.failures.why_stopped())?;
         let flushed = self.flush().await;

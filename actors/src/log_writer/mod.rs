@@ -256,21 +256,31 @@ impl Log {
         std::mem::take(&mut *lock(&self.leaving))
     }
 
-    /// Handles what is queued, then stamps nothing more. Returns the last sequence number. For the
-    /// closing thread.
+    /// Handles what is queued and what waits for a segment, then stamps nothing more. Returns the
+    /// last sequence number. For the closing thread.
+    ///
+    /// Ends also if no segment can be prepared: each look of the keeper adds one, or refuses what
+    /// waits for it and says why.
     ///
     /// # Errors
-    /// When the seat has failed.
-    pub fn stop_stamping(&self) -> Result<Seqno, Failure> {
+    /// When the seat has failed, or the engine has stopped.
+    pub async fn stop_stamping(&self) -> Result<Seqno, Failure> {
         self.seat.close();
         self.seat.deliver_blocking();
-        let mut after = AfterTurn::default();
-        let last = self.with_log(|state| {
-            state.close(Failure::Closed, &mut after);
-            state.last_seqno()
-        });
-        after.run(&self.due, &mut Spent::default());
-        last
+        loop {
+            let mut after = AfterTurn::default();
+            let last = self.with_log(|state| {
+                state.is_idle().then(|| {
+                    state.close(Failure::Closed, &mut after);
+                    state.last_seqno()
+                })
+            })?;
+            after.run(&self.due, &mut Spent::default());
+            match last {
+                Some(last) => return Ok(last),
+                None => self.collect().await?,
+            }
+        }
     }
 
     /// Writes the end mark of the log and syncs it.
