@@ -167,7 +167,9 @@ fn what_waits_for_a_segment_that_cannot_be_prepared_is_told_why_and_close_ends()
     let no_space = Fault::of(OperationKind::Create).named(".spare").errno(ENOSPC);
     let no_files = Fault::of(OperationKind::Create).named(".spare").errno(EMFILE);
     for seed in 0..20 {
-        for (fault, kind) in [(&no_space, ErrorKind::NoSpace), (&no_files, ErrorKind::TooManyOpenFiles)] {
+        for (fault, kind) in
+            [(&no_space, ErrorKind::NoSpace), (&no_files, ErrorKind::TooManyOpenFiles)]
+        {
             for reserve in [0, 1 << 20] {
                 let mut options = buffered();
                 options.space_reserve_bytes = Some(reserve);

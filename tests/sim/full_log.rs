@@ -4,11 +4,13 @@ use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
+use futures::FutureExt;
 use sluicedb::{Db, Durability, Error, ErrorKind, HealthState, Outcome, Party, WriteOptions};
 use sluicedb_storage::vfs::fault::ENOSPC;
 use sluicedb_storage::vfs::{CrashKind, Fault, FaultControl, FaultVfs, MemVfs, OperationKind, Vfs};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 struct Scene {
@@ -116,6 +118,52 @@ fn a8c_a_log_write_without_room_is_repeated_when_there_is_room() {
             scene.simulator.run(scene.db.close()).unwrap();
             scene.check_after(&scene.disk.kill_clone());
         }
+    }
+}
+
+/// Goal: a write that is told `Applied` is written as soon as there is room, although nobody waits
+/// for it any more, and nobody writes or syncs.
+/// Method: the second write is appended while the first is being written, so it belongs to a later
+/// group.
+///
+/// Planted: a log that looks only for those who wait.
+#[test]
+fn what_was_appended_beside_a_log_write_without_room_is_written_when_there_is_room() {
+    for (mapped, level) in
+        [(false, Durability::Buffered), (false, Durability::Synced), (true, Durability::Synced)]
+    {
+        let mut scene = Scene::new(mapped);
+        // Part of the bytes reach the disk, whose hook is called.
+        scene.fill_disk(true);
+        let (key, value) = (b"beside".to_vec(), vec![1; 1_000]);
+        let beside = {
+            let (db, key, value) = (scene.db.clone(), key.clone(), value.clone());
+            async move { db.put_with(key, value, WriteOptions::durability(level)).await }.boxed()
+        };
+        let (not_begun, begun) = (Mutex::new(Some(beside)), Arc::new(Mutex::new(None)));
+        let polled = begun.clone();
+        scene.disk.on_operation(move |_, operation| {
+            if operation.kind == OperationKind::Write
+                && let Some(mut beside) = not_begun.lock().unwrap().take()
+            {
+                let first = beside.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(first.is_pending());
+                *polled.lock().unwrap() = Some(beside);
+            }
+        });
+        let error = scene.put(100, level).unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::NoSpace, Outcome::Applied));
+        let beside = begun.lock().unwrap().take().expect("it came while the log was written");
+        let error = scene.simulator.run(beside).unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::NoSpace, Outcome::Applied));
+        scene.expected.insert(key, value);
+
+        scene.faults.disarm();
+        scene.simulator.advance(Duration::from_secs(1));
+        scene.simulator.settle();
+        assert!(scene.db.health().state().is_running(), "{:?}", scene.db.health().state());
+        scene.check_after(&scene.disk.kill_clone());
+        scene.check_after(&scene.disk.crash_clone(CrashKind::DropUnsynced));
     }
 }
 

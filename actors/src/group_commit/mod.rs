@@ -39,17 +39,22 @@ pub struct GroupCommit<'a, L> {
     taken: Option<SyncGroup>,
     unsynced: Unsynced,
     sync_wanted: bool,
+    /// Was somebody told that his write waits for the disk, and does he no longer wait for it? Then
+    /// nothing else says that what was appended must be written.
+    owed: bool,
 }
 
 impl<'a, L: LogSeat> GroupCommit<'a, L> {
     /// A group commit that has taken nothing so far.
     pub fn new(log: &'a L, durable: &'a Durable) -> Self {
-        Self { log, durable, taken: None, unsynced: Unsynced::default(), sync_wanted: false }
+        let unsynced = Unsynced::default();
+        Self { log, durable, taken: None, unsynced, sync_wanted: false, owed: false }
     }
 
     /// Takes what was appended, if there is something to do. Call `write` next if it returns true.
     ///
-    /// There is something to do if somebody waits, or if a segment was left. Otherwise, if no
+    /// There is something to do if somebody waits, if something is owed, or if a segment was left.
+    /// Otherwise, if no
     /// record in the log says that its end is durable, a watermark that does is appended and taken,
     /// so that damage to the end can be told from a torn tail. The watermark is written and not
     /// synced: it is not worth a disk flush of its own.
@@ -58,6 +63,7 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
     /// When the seat has failed.
     pub fn take_due(&mut self) -> Result<bool, Failure> {
         let (sync_wanted, write_wanted) = self.durable.wanted();
+        let sync_wanted = sync_wanted || std::mem::take(&mut self.owed);
         let taken = self.log.with_writer(|log| {
             if sync_wanted || write_wanted || log.has_sealed() {
                 return Some(log.take_group());
@@ -68,6 +74,12 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
         self.sync_wanted |= sync_wanted;
         self.taken = taken;
         Ok(self.taken.is_some())
+    }
+
+    /// Those who wait are told that their writes come later. The next `take_due` takes everything
+    /// that was appended, and it is synced, although nobody waits for it any more.
+    pub fn owe(&mut self) {
+        self.owed = true;
     }
 
     /// Takes what was appended. It must be synced even if nobody waits.

@@ -82,7 +82,8 @@ impl LogSyncer {
     /// tries again and again. That is safe: nothing of the group was synced, so the same bytes may
     /// be written to the same places any number of times. Meanwhile new writes are refused. Writes
     /// that are in the log are answered: they are visible, but not as durable as was asked. Their
-    /// bytes are written once there is room. Any other failure is final.
+    /// bytes, in this group or appended since, are written and synced once there is room. Any other
+    /// failure is final.
     async fn write_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<DueReplies, Failure> {
         let mut backoff = Backoff::default();
         loop {
@@ -108,6 +109,7 @@ impl LogSyncer {
             self.wal.with_log(|state| state.refuse_for_now(&failure, &mut after))?;
             after.run(&self.wal.due, &mut Spent::default());
             // Newcomers have been refused before this, so it takes everybody who can be waiting.
+            groups.owe();
             self.turn_away(self.wal.durable.take_waiting(), &failure).await;
             let pause = backoff.after_failure_at_most(LONGEST_NO_SPACE);
             if self.wal.is_closing()
