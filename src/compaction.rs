@@ -68,7 +68,7 @@ impl Compaction {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// let db = sluicedb::Db::open(dir.path()).await?;
     /// db.put("user:1", "Ada").await?;
-    /// let compaction = db.compact_range("user:".."user;");
+    /// let compaction = db.compact_range(sluicedb::prefix("user:"));
     /// let mut progress = compaction.progress();
     /// compaction.await?;
     /// let progress = progress.latest();

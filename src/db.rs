@@ -264,7 +264,7 @@ impl Db {
     /// db.put("user:1", "Ada").await?;
     /// db.put("user:2", "Bob").await?;
     /// db.delete("user:1").await?;
-    /// let compaction = db.compact_range("user:".."user;");
+    /// let compaction = db.compact_range(sluicedb::prefix("user:"));
     /// let mut progress = compaction.progress();
     /// compaction.await?;
     /// let progress = progress.latest();
@@ -299,8 +299,8 @@ impl Db {
         }
     }
 
-    /// Counters, sizes and the actors' mailboxes. Waits for no disk. Cheap enough to call every
-    /// second.
+    /// Counters, sizes and the actors' mailboxes. Waits for no disk. Takes time for each range and
+    /// each table, as [`level_info`](Self::level_info) does: call it every few seconds.
     ///
     /// # Examples
     /// ```

@@ -52,8 +52,8 @@ pub enum ErrorKind {
     Exists,
     /// The files were written by a version, or with a feature, that this build does not support.
     Unsupported,
-    /// The database was closed, by `close` or because an earlier failure stopped its writes; the
-    /// source says which. Open it again.
+    /// The database was closed. Open it again. After a failure that stopped the writes, each
+    /// later write fails with the kind of that failure.
     Closed,
     /// The engine broke one of its own rules. Please report it. Reopen to continue.
     Internal,
@@ -359,7 +359,8 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.storage().map(|error| &**error as _)
+        // What the storage error says is what this one says.
+        self.storage().and_then(|error| std::error::Error::source(&**error))
     }
 }
 

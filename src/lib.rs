@@ -43,7 +43,7 @@ pub use ranges::RangeInfo;
 pub use read_only::ReadOnlyDb;
 pub use scan::{Scan, ScanBatch};
 pub use sluicedb_storage::batch::{KeyspaceRef, Operation, Operations, WriteBatch};
-pub use sluicedb_storage::key_range::KeyRange;
+pub use sluicedb_storage::key_range::{KeyRange, prefix};
 pub use snapshot::Snapshot;
 pub use stats::{ActorStats, BufferStats, DamagedTable, RangeStats, Stats, TroubleStats};
 pub use verify::{Finding, VerifySummary, verify};

@@ -201,7 +201,7 @@ impl Db {
     /// for key in ["user:1", "user:2", "word:1"] {
     ///     db.put(key, "x").await?;
     /// }
-    /// let (key, _) = db.last("user:".."user;").await?.expect("there are users");
+    /// let (key, _) = db.last(sluicedb::prefix("user:")).await?.expect("there are users");
     /// assert_eq!(key, "user:2");
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```

@@ -304,6 +304,9 @@ pub struct KeyspacesArgs {
     /// The database directory
     #[arg(value_name = "DB")]
     pub path: PathBuf,
+    /// JSON file with options of the database; the others are the defaults
+    #[arg(long, value_name = "FILE")]
+    pub options: Option<PathBuf>,
     /// Drop this keyspace with everything in it; may be repeated
     #[arg(long, value_name = "NAME")]
     pub drop: Vec<String>,
@@ -330,7 +333,7 @@ pub struct SplitArgs {
 pub struct LevelsArgs {
     #[command(flatten)]
     pub store: Store,
-    /// Say what would be merged now and why, why the rest waits, and what was chosen lately
+    /// Say what would be merged now and why, and why the rest waits
     #[arg(long)]
     pub why: bool,
     /// JSON instead of a table and a picture
@@ -347,6 +350,9 @@ pub struct CompactArgs {
     /// Merge into this level and leave deeper levels alone [default: the deepest]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=7))]
     pub to_level: Option<u8>,
+    /// Say which merges were chosen, by `compact` or meanwhile, and what for
+    #[arg(long)]
+    pub why: bool,
     /// JSON instead of a table
     #[arg(long)]
     pub json: bool,

@@ -4,7 +4,7 @@ use crate::args::{ExciseArgs, IngestArgs, KeySpan, ReplaceArgs};
 use crate::outcome::{Failure, Result};
 use crate::point::argument;
 use crate::progress::Progress;
-use crate::scan::{Bounds, after_prefix};
+use crate::scan::Bounds;
 use crate::{output, store, units};
 use serde_json::json;
 use sluicedb::{Db, OnEmpty, ReadOnlyDb, Replacement};
@@ -74,6 +74,7 @@ pub async fn replace(args: ReplaceArgs) -> Result {
     let source = store::Store {
         path: args.from_db.clone(),
         memory: args.store.memory,
+        options: args.store.options.clone(),
         keyspace: args.from_keyspace.clone(),
     };
     args.store.must_exist()?;
@@ -130,9 +131,7 @@ impl ReplaceArgs {
         let Self { prefix, from, to, .. } = self;
         let mut spans = Vec::new();
         for text in prefix {
-            let prefix = key(text)?;
-            let end = after_prefix(&prefix).map_or(Bound::Unbounded, Bound::Excluded);
-            spans.push((Bound::Included(prefix), end));
+            spans.push(sluicedb::prefix(key(text)?));
         }
         if from.len() != to.len() {
             return Err(Failure::usage("give a --to for each --from, or use --prefix"));

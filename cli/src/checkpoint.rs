@@ -5,9 +5,7 @@ use crate::inspect::to_json;
 use crate::outcome::{Exit, Failure, Result};
 use crate::progress::Progress;
 use crate::{output, store, units};
-use sluicedb::{Checkpoint, CheckpointInfo, ErrorKind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sluicedb::ErrorKind;
 use std::time::Instant;
 
 pub async fn run(args: CheckpointArgs) -> Result {
@@ -17,7 +15,12 @@ pub async fn run(args: CheckpointArgs) -> Result {
     if args.incremental {
         checkpoint = checkpoint.incremental();
     }
-    let made = watched(checkpoint).await;
+    let made = Progress::follow(checkpoint.progress(), checkpoint).await;
+    let made = made.map_err(|error| match error.kind() {
+        // This is about the directory: that the database exists was checked before.
+        ErrorKind::Exists => Failure::new(Exit::Usage, error.to_string()),
+        _ => error.into(),
+    });
     let elapsed = started.elapsed();
     let made = store::close(db, made).await?;
     if args.json {
@@ -39,24 +42,4 @@ pub async fn run(args: CheckpointArgs) -> Result {
 
 fn tables(count: u64, bytes: u64) -> String {
     format!("{} ({})", units::count(count), units::bytes(bytes))
-}
-
-/// Makes the checkpoint, and shows its progress.
-async fn watched(checkpoint: Checkpoint) -> Result<CheckpointInfo> {
-    let (done, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut watch = checkpoint.progress();
-    let bar = Progress::growing_bytes(&total, &done);
-    let shows = async {
-        while let Some(progress) = watch.changed().await {
-            total.store(progress.total_bytes, Relaxed);
-            done.store(progress.done_bytes, Relaxed);
-        }
-    };
-    let (made, ()) = tokio::join!(checkpoint.into_future(), shows);
-    drop(bar);
-    made.map_err(|error| match error.kind() {
-        // This is about the directory: that the database exists was checked before.
-        ErrorKind::Exists => Failure::new(Exit::Usage, error.to_string()),
-        _ => error.into(),
-    })
 }

@@ -1,4 +1,4 @@
-//! `compact`: merges all keys, or some, and shows its progress.
+//! `compact`: merges all keys, or some, and shows its progress and what was chosen.
 
 use crate::args::CompactArgs;
 use crate::inspect::to_json;
@@ -6,9 +6,7 @@ use crate::outcome::{Failure, Result};
 use crate::progress::Progress;
 use crate::{levels, output, store, units};
 use serde_json::json;
-use sluicedb::{Compaction, LevelInfo};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sluicedb::LevelInfo;
 use std::time::Instant;
 
 pub async fn run(args: CompactArgs) -> Result {
@@ -20,18 +18,22 @@ pub async fn run(args: CompactArgs) -> Result {
     if let Some(level) = args.to_level {
         compaction = compaction.to_level(level);
     }
-    let compacted = watched(compaction).await;
+    let mut progress = compaction.progress();
+    let compacted = Progress::follow(compaction.progress(), compaction).await;
     let elapsed = started.elapsed();
-    let after = db.level_info();
-    let progress = store::close(db, compacted).await?;
+    let (after, decisions) = (db.level_info(), db.stats().decisions);
+    store::close(db, compacted.map_err(Failure::from)).await?;
     if args.json {
         return output::json(&json!({
-            "before": to_json(&before), "after": to_json(&after), "merged": to_json(&progress),
-            "seconds": elapsed.as_secs_f64(),
+            "before": to_json(&before), "after": to_json(&after), "merged": to_json(&progress.latest()),
+            "decisions": to_json(&decisions), "seconds": elapsed.as_secs_f64(),
         }));
     }
     let sum = |levels: &[LevelInfo]| units::bytes(levels.iter().map(|level| level.bytes).sum());
     output::line(&levels::table(&after).to_string())?;
+    if args.why {
+        output::line(&format!("\n{}", levels::decided(&decisions)))?;
+    }
     output::message(&format!(
         "compacted {} to {} in {}",
         sum(&before),
@@ -39,21 +41,4 @@ pub async fn run(args: CompactArgs) -> Result {
         units::seconds(elapsed)
     ));
     Ok(())
-}
-
-/// Runs the compaction, and shows its progress.
-async fn watched(compaction: Compaction) -> Result<sluicedb::Progress> {
-    let (done, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut watch = compaction.progress();
-    let bar = Progress::growing_bytes(&total, &done);
-    let shows = async {
-        while let Some(progress) = watch.changed().await {
-            total.store(progress.total_bytes, Relaxed);
-            done.store(progress.done_bytes, Relaxed);
-        }
-    };
-    let (compacted, ()) = tokio::join!(compaction.into_future(), shows);
-    drop(bar);
-    compacted.map_err(Failure::from)?;
-    Ok(watch.latest())
 }

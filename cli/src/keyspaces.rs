@@ -16,8 +16,8 @@ struct Row {
 }
 
 pub async fn run(args: KeyspacesArgs) -> Result {
-    let store =
-        store::Store { path: args.path.clone(), memory: None, keyspace: "default".to_owned() };
+    let (path, keyspace) = (args.path.clone(), "default".to_owned());
+    let store = store::Store { path, memory: None, options: args.options.clone(), keyspace };
     if !args.drop.is_empty() {
         drop_all(&store, &args.drop).await?;
     }

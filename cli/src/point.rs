@@ -34,7 +34,7 @@ pub async fn get(args: GetArgs) -> Result {
 
 pub async fn put(args: PutArgs) -> Result {
     let key = argument(args.keys_as, &args.key)?;
-    let limit = args.store.options().effective_value_bytes_max();
+    let limit = args.store.options()?.effective_value_bytes_max();
     let value = match (&args.value, &args.file) {
         (Some(value), _) => argument(args.keys_as, value)?,
         (None, Some(path)) if path != Path::new("-") => {

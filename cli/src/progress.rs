@@ -1,6 +1,7 @@
 //! A progress bar with rate and time left on stderr. Silent when stderr is not a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sluicedb::ProgressWatch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,7 +29,7 @@ impl Progress {
     }
 
     /// Bytes out of a total that may grow. It is 0 while it is unknown.
-    pub fn growing_bytes(total: &Arc<AtomicU64>, done: &Arc<AtomicU64>) -> Self {
+    fn growing_bytes(total: &Arc<AtomicU64>, done: &Arc<AtomicU64>) -> Self {
         let style = "{wide_bar} {bytes} of {total_bytes} ({percent}%), {elapsed}";
         let (total, done) = (Arc::clone(total), Arc::clone(done));
         Self::watch(Some(0), style, move |bar| {
@@ -44,6 +45,20 @@ impl Progress {
             None => "{spinner} {human_pos}, {per_sec}, {elapsed}",
         };
         Self::start(total, style, done)
+    }
+
+    /// Runs the work, and shows the progress that it tells.
+    pub async fn follow<F: IntoFuture>(mut watch: ProgressWatch, work: F) -> F::Output {
+        let (done, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let _bar = Self::growing_bytes(&total, &done);
+        let shows = async {
+            while let Some(progress) = watch.changed().await {
+                total.store(progress.total_bytes, Ordering::Relaxed);
+                done.store(progress.done_bytes, Ordering::Relaxed);
+            }
+        };
+        let (ended, ()) = tokio::join!(work.into_future(), shows);
+        ended
     }
 
     fn start(total: Option<u64>, style: &str, done: &Arc<AtomicU64>) -> Self {

@@ -18,8 +18,7 @@ impl KeySpan {
             text.as_ref().map(|text| argument(self.keys_as, text)).transpose()
         };
         if let Some(prefix) = key(&self.prefix)? {
-            let end = after_prefix(&prefix).map_or(Bound::Unbounded, Bound::Excluded);
-            return Ok((Bound::Included(prefix), end));
+            return Ok(sluicedb::prefix(prefix));
         }
         let from = key(&self.from)?.map_or(Bound::Unbounded, Bound::Included);
         let to = key(&self.to)?.filter(|to| !to.is_empty());
@@ -31,14 +30,6 @@ impl KeySpan {
         }
         Ok((from, to))
     }
-}
-
-/// The smallest key after all that begin with `prefix`. `None` if there is none.
-pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
-    let mut end = prefix[..=last].to_vec();
-    end[last] += 1;
-    Some(end)
 }
 
 impl Selection {
@@ -86,16 +77,4 @@ async fn print(mut scan: Scan, args: &ScanArgs) -> Result {
         buffer.clear();
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_ends_before_the_first_key_without_it() {
-        assert_eq!(after_prefix(b"ab"), Some(b"ac".to_vec()));
-        assert_eq!(after_prefix(b"a\xff\xff"), Some(b"b".to_vec()));
-        assert_eq!((after_prefix(b"\xff\xff"), after_prefix(b"")), (None, None));
-    }
 }

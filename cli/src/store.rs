@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use sluicedb::{Db, Durability, Options, ReadOnlyDb, WriteOptions};
 use std::path::{Path, PathBuf};
 
-/// Which database, and how much memory it may use.
+/// Which database, and the options to open it with.
 #[derive(Args, Clone, Debug)]
 pub struct Store {
     /// The database directory
@@ -16,6 +16,9 @@ pub struct Store {
     /// Memory for write buffers and cache together
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
+    /// JSON file with options of the database, like {"level_ratio": 8}; the others are the defaults
+    #[arg(long, value_name = "FILE")]
+    pub options: Option<PathBuf>,
     /// Keyspace of the keys; commands that write new entries create it if there is none
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub keyspace: String,
@@ -56,13 +59,20 @@ impl Durable {
 
 impl Store {
     /// The options that the flags stand for.
-    pub fn options(&self) -> Options {
-        options(self.memory)
+    pub fn options(&self) -> Result<Options> {
+        let Some(path) = &self.options else { return Ok(options(self.memory)) };
+        let text = std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))?;
+        let mut options: Options = serde_json::from_slice(&text)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        if let Some(memory) = self.memory {
+            options.memory_budget_bytes = memory;
+        }
+        Ok(options)
     }
 
     /// Opens, creating the database if there is none.
     pub async fn create(&self) -> Result<Db> {
-        let db = open(&self.path, self.options(), true).await?;
+        let db = open(&self.path, self.options()?, true).await?;
         match db.keyspace(&self.keyspace).await {
             Ok(keyspace) => Ok(keyspace),
             Err(error) => close(db, Err(error.into())).await,
@@ -72,7 +82,7 @@ impl Store {
     /// Opens an existing database. "Not found" if there is none.
     pub async fn existing(&self) -> Result<Db> {
         self.must_exist()?;
-        let db = open(&self.path, self.options(), false).await?;
+        let db = open(&self.path, self.options()?, false).await?;
         if !db.keyspaces().contains(&self.keyspace) {
             return close(db, Err(self.no_keyspace())).await;
         }
@@ -82,7 +92,7 @@ impl Store {
     /// Opens an existing database and changes nothing. Any number of processes may do so at once.
     pub async fn read_only(&self) -> Result<ReadOnlyDb> {
         self.must_exist()?;
-        let db = ReadOnlyDb::builder(&self.path).options(self.options()).open_read_only().await?;
+        let db = ReadOnlyDb::builder(&self.path).options(self.options()?).open_read_only().await?;
         db.keyspace(&self.keyspace).ok_or_else(|| self.no_keyspace())
     }
 

@@ -120,7 +120,7 @@ impl Db {
     /// let db = Db::open(dir.path().join("db")).await?;
     /// db.put("user:1", "Ada").await?;
     /// let before = db.snapshot();
-    /// db.ingest_and_excise(IngestPlan::new().replace("user:".."user;", [&path])).await?;
+    /// db.ingest_and_excise(IngestPlan::new().replace(sluicedb::prefix("user:"), [&path])).await?;
     /// assert_eq!(db.get("user:1").await?, None);
     /// assert!(db.contains_key("user:2").await?);
     /// assert!(before.contains_key("user:1").await?);
@@ -294,7 +294,7 @@ impl Db {
     /// let live = Db::open(dir.path().join("b")).await?;
     /// live.put("user:1", "old").await?;
     /// new.put("user:2", "new").await?;
-    /// let done = live.replace_from(&new.snapshot(), ["user:".."user;"], OnEmpty::Wipe).await?;
+    /// let done = live.replace_from(&new.snapshot(), [sluicedb::prefix("user:")], OnEmpty::Wipe).await?;
     /// assert_eq!(done, Replacement::Replaced { entries: 1 });
     /// assert_eq!(live.get("user:1").await?, None);
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();

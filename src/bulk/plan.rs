@@ -100,7 +100,7 @@ impl IngestPlan {
     /// db.put("user:1", "Ada").await?;
     /// index.put("Ada", "user:1").await?;
     /// let nothing: [&str; 0] = [];
-    /// let plan = IngestPlan::new().replace("user:".."user;", nothing);
+    /// let plan = IngestPlan::new().replace(sluicedb::prefix("user:"), nothing);
     /// let plan = plan.replace_in(&index, .., nothing);
     /// db.ingest_and_excise(plan).await?;
     /// assert!(!db.contains_key("user:1").await? && !index.contains_key("Ada").await?);

@@ -6,6 +6,8 @@
 
 mod derived;
 mod engine;
+#[cfg(feature = "serde")]
+mod no_limit;
 mod preset;
 mod validate;
 
@@ -43,7 +45,12 @@ pub enum Compression {
 /// };
 /// # let _ = options;
 /// ```
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+///
+/// With the cargo feature `serde`, options can be read from a configuration file that has some of
+/// the fields. A field that does not exist is an error. Where the default is "no limit"
+/// (`u64::MAX`), JSON says `null` and TOML leaves the field out.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Memory for write buffer and cache together, in bytes. Each gets half of it, unless it is set
@@ -92,8 +99,8 @@ pub struct Options {
     /// that is less; at most that. A batch of many small entries takes more memory than its encoded
     /// bytes; see [`Limits::batch_memory_bytes_max`](crate::Limits::batch_memory_bytes_max).
     pub batch_bytes_max: Option<u64>,
-    /// The largest size of a log segment, in bytes; whole pages of 4 KiB. Default 64 MiB, at least
-    /// 64 KiB.
+    /// The largest size of a log segment, in bytes; whole pages of 4 KiB. Default 64 MiB, from 64 KiB
+    /// to 4 GiB.
     ///
     /// The size follows the writes. The first segment has 512 KiB. A segment that would last less
     /// than a second is followed by one of twice the size, or eight times. One that would last more
@@ -150,7 +157,8 @@ pub struct Options {
     /// Every so many keys of a block one is stored in full; the others lack what they share with
     /// the one before. Default 16; a power of two, 1..=128.
     pub restart_interval: usize,
-    /// Size of the Bloom filter, in bits per key. Default 10 (about 1 % false positives); 0 = none.
+    /// Size of the Bloom filter, in bits per key. Default 10 (about 1 % false positives); 0 = none;
+    /// at most 24.
     pub filter_bits_per_key: usize,
     /// Compression of tables below L0. Default LZ4.
     pub compression: Compression,
@@ -158,9 +166,10 @@ pub struct Options {
     pub l0_compression: Compression,
     /// Runs in L0 that start a compaction. A flush adds one run, in one table or in several. In a
     /// burst of writes, when the next flush will be there before a compaction could end, twice as
-    /// many start one; three times as many where they supersede each other. Default 4.
+    /// many start one; three times as many where they supersede each other. Default 4, 1..=1000.
     pub l0_trigger_tables: usize,
-    /// Runs in L0 at which flushing waits for compaction. Default 20.
+    /// Runs in L0 at which flushing waits for compaction. Default 20; more than `l0_trigger_tables`,
+    /// at most 10,000.
     pub l0_tables_max: usize,
     /// Into how many shards the keys of each range are divided. A flush of at least half a memtable
     /// ends a table at each bound between two shards, so more shards make smaller tables. Default
@@ -168,17 +177,21 @@ pub struct Options {
     /// database does not change.
     pub shards_per_range: usize,
     /// Bytes in L0 that also start a compaction. Default `u64::MAX`: no number does.
+    #[cfg_attr(feature = "serde", serde(with = "no_limit"))]
     pub l0_bytes_max: u64,
     /// Entries in L0 that also start a compaction. Default `u64::MAX`: no number does.
+    #[cfg_attr(feature = "serde", serde(with = "no_limit"))]
     pub l0_entries_max: u64,
-    /// Level N may hold `level_base_bytes x level_ratio^N`. Default 32 MiB: L1 holds 320 MiB.
+    /// Level N may hold `level_base_bytes x level_ratio^N`. Default 32 MiB: L1 holds 320 MiB. At
+    /// least 4096.
     pub level_base_bytes: u64,
     /// Level N may hold `level_base_entries x level_ratio^N` entries. Default `u64::MAX`: any
     /// number.
+    #[cfg_attr(feature = "serde", serde(with = "no_limit"))]
     pub level_base_entries: u64,
-    /// How much larger each level is than the one above. Default 10, at least 2.
+    /// How much larger each level is than the one above. Default 10, 2..=1000.
     pub level_ratio: u64,
-    /// Size at which a table below L0 is cut, in bytes. Default 64 MiB.
+    /// Size at which a table below L0 is cut, in bytes. Default 64 MiB, at least 4096.
     pub table_bytes_max: u64,
     /// The largest share of tombstones among the entries of a table below L0, in percent. A table
     /// with more is merged although its level is small enough. Until then scans walk over its
@@ -212,6 +225,7 @@ pub struct Options {
     /// and it is too early for a merge into the level. The number is a fifth lower while much
     /// waits, and a tenth lower for what is older than two minutes. Default 2.0, at least 1.0;
     /// infinity = never.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "no_limit::infinity"))]
     pub keep_trigger: f64,
     /// How many shards of landings are merged at once; more while much waits. Default: half of
     /// `compaction_threads`, at least 2; at most 64.
@@ -256,13 +270,16 @@ pub struct Options {
     /// are. Nothing is copied, and nobody waits. Several ranges write slower than one, and a get
     /// looks into fewer tables (`docs/tuning.md`). Default `u64::MAX`: no range is split for this
     /// reason. At least 4096.
+    #[cfg_attr(feature = "serde", serde(with = "no_limit"))]
     pub range_bytes_max: u64,
     /// The most entries in the tables of a range, tombstones and overwritten ones included. A range
     /// with more is split in the same way. Default `u64::MAX`: none is. At least 16.
+    #[cfg_attr(feature = "serde", serde(with = "no_limit"))]
     pub range_entries_max: u64,
     /// The most batches that are applied to a range in a second. A range with more, for
     /// `range_cooldown_ms`, is split between the keys that were written lately. Default `u64::MAX`:
     /// none is. At least 1.
+    #[cfg_attr(feature = "serde", serde(with = "no_limit"))]
     pub range_heat_max: u64,
     /// With so many ranges, none is split automatically; 1: none ever is. Default: one for each 32
     /// MiB of the write buffer, so that memtables do not become small; at most 65,536.

@@ -35,12 +35,6 @@ pub fn write_varint(out: &mut [u8], mut value: u64) -> usize {
     at + 1
 }
 
-/// The length of `value` as a varint.
-#[inline]
-pub fn varint_len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
 /// Reads untrusted bytes. Every step is checked, and returns `None` if the bytes are not there.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder<'a> {
@@ -181,7 +175,8 @@ mod tests {
         for value in values {
             let mut out = Vec::new();
             put_varint(&mut out, value);
-            assert_eq!(out.len(), varint_len(value), "{value}");
+            let bits = 64 - (value | 1).leading_zeros() as usize;
+            assert_eq!(out.len(), bits.div_ceil(7), "{value}");
             let mut fixed = [0; VARINT_BYTES_MAX];
             assert_eq!(write_varint(&mut fixed, value), out.len());
             assert_eq!(&fixed[..out.len()], &out[..]);

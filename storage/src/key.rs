@@ -172,7 +172,7 @@ impl Span {
 
     /// The span of all keys that start with `prefix`.
     pub fn prefix(prefix: &[u8]) -> Self {
-        Self { lo: Bytes::copy_from_slice(prefix), hi: prefix_end(prefix) }
+        Self { lo: Bytes::copy_from_slice(prefix), hi: prefix_end(prefix).map(Bytes::from) }
     }
 
     /// The span between two bounds, as in `std::ops::RangeBounds`.
@@ -229,11 +229,11 @@ pub(crate) fn head(key: &[u8]) -> u64 {
 }
 
 /// The first key after all keys that start with `prefix`; `None` if there is none.
-fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
+pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|&byte| byte != 0xFF)?;
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;
-    Some(Bytes::from(end))
+    Some(end)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Ranges of keys, in every notation that Rust has for them.
 
-use crate::key::Span;
+use crate::key::{Span, prefix_end};
 use std::ops::{
     Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive,
 };
@@ -16,10 +16,10 @@ use std::ops::{
 /// ```
 /// # use sluicedb_storage::key_range::KeyRange;
 /// use std::ops::Bound;
-/// /// All events of a day.
-/// struct Day([u8; 4]);
+/// /// All events since a day.
+/// struct Since([u8; 4]);
 ///
-/// impl KeyRange for Day {
+/// impl KeyRange for Since {
 ///     fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
 ///         (Bound::Included(&self.0), Bound::Unbounded)
 ///     }
@@ -81,6 +81,22 @@ impl<K: AsRef<[u8]>> KeyRange for (Bound<K>, Bound<K>) {
     fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
         (self.0.as_ref().map(AsRef::as_ref), self.1.as_ref().map(AsRef::as_ref))
     }
+}
+
+/// The interval of all keys that begin with `prefix`, for every method that takes an interval.
+///
+/// # Examples
+/// ```
+/// # use sluicedb_storage::key_range::{KeyRange, prefix};
+/// use std::ops::Bound;
+/// assert_eq!(prefix("user:"), (Bound::Included(b"user:".to_vec()), Bound::Excluded(b"user;".to_vec())));
+/// // No key is after all that begin with these.
+/// assert_eq!(prefix([255]), (Bound::Included(vec![255]), Bound::Unbounded));
+/// ```
+pub fn prefix(prefix: impl AsRef<[u8]>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let prefix = prefix.as_ref();
+    let end = prefix_end(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+    (Bound::Included(prefix.to_vec()), end)
 }
 
 #[cfg(test)]

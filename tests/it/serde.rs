@@ -10,6 +10,26 @@ fn options_survive_a_round_trip() {
 }
 
 #[test]
+fn what_has_no_limit_survives_formats_without_such_numbers() {
+    let mut options = Options::default();
+    options.keep_trigger = f64::INFINITY;
+    let written = serde_json::to_value(&options).unwrap();
+    let numbers = written.as_object().unwrap().values().filter_map(serde_json::Value::as_u64);
+    assert!(numbers.max() <= Some(i64::MAX as u64), "TOML has no larger ones: {written}");
+    assert_eq!((&written["range_bytes_max"], &written["keep_trigger"]), (&().into(), &().into()));
+    assert_eq!(serde_json::from_value::<Options>(written).unwrap(), options);
+    let told = r#"{"range_bytes_max": 18446744073709551615, "l0_bytes_max": 1048576}"#;
+    let told: Options = serde_json::from_str(told).unwrap();
+    assert_eq!((told.range_bytes_max, told.l0_bytes_max), (u64::MAX, 1 << 20));
+}
+
+#[test]
+fn a_misspelt_option_is_named() {
+    let error = serde_json::from_str::<Options>(r#"{"memory_buget_bytes": 1}"#).unwrap_err();
+    assert!(error.to_string().contains("memory_buget_bytes"), "{error}");
+}
+
+#[test]
 fn a_part_of_the_options_is_enough() {
     let text = r#"{"memory_budget_bytes": 67108864, "durability": "Buffered", "cache_bytes": 0}"#;
     let options: Options = serde_json::from_str(text).unwrap();

@@ -5,8 +5,6 @@ pub mod attempts;
 #[cfg(not(loom))]
 pub mod backoff;
 #[cfg(not(loom))]
-pub mod cooldown;
-#[cfg(not(loom))]
 pub mod damage;
 pub mod health;
 #[cfg(not(loom))]

@@ -10,6 +10,7 @@
 //! Stops:     after Close, or when its mailbox is closed and empty.
 
 mod change;
+mod cooldown;
 mod entries;
 mod files;
 mod install;

@@ -4,8 +4,8 @@
 //! on a writer's path: a range is found idle by a counter that it keeps anyway.
 
 use super::VersionManager;
+use super::cooldown::Cooldown;
 use crate::failure::Party;
-use crate::failure::cooldown::Cooldown;
 use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;

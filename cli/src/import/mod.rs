@@ -37,7 +37,7 @@ const REPORTED_MAX: u64 = 20;
 
 pub async fn run(args: ImportArgs) -> Result {
     let format = args.resolve_format()?;
-    let options = args.store.options();
+    let options = args.store.options()?;
     let value_bytes_max = options.effective_value_bytes_max();
     let done = Arc::new(AtomicU64::new(0));
     // The source is opened first: a missing file must not leave a new database behind.
@@ -125,7 +125,7 @@ struct Tally {
 }
 
 async fn pump(db: &Db, source: Box<dyn Source>, args: &ImportArgs) -> Result<Tally> {
-    let options = args.store.options();
+    let options = args.store.options()?;
     let value_bytes_max = options.effective_value_bytes_max();
     // A batch is sent once it is full, so it may exceed the requested size by one entry.
     let room = options.effective_batch_bytes_max().saturating_sub(value_bytes_max + (128 << 10));

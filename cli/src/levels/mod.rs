@@ -1,11 +1,12 @@
 //! `levels`: what each level holds, as a table and a picture; and why it is merged or not, in
 //! words.
 //!
-//! Limits and scores are those of the options with which the command opens the database: the
-//! defaults.
+//! Limits and scores are those of the options with which the command opens the database.
 
 mod picture;
 mod why;
+
+pub use why::decided;
 
 use crate::args::LevelsArgs;
 use crate::inspect::{range_name, to_json};
@@ -20,7 +21,7 @@ pub async fn run(args: LevelsArgs) -> Result {
     let db = args.store.read_only().await?;
     let (levels, stats) = (db.level_info(), db.stats());
     drop(db);
-    let options = args.store.options();
+    let options = args.store.options()?;
     let shown = Level::all(&levels, &options);
     let reasons = why::reasons(&shown, &options);
     if args.json {
@@ -28,17 +29,12 @@ pub async fn run(args: LevelsArgs) -> Result {
         if !args.why {
             return output::json(&levels);
         }
-        let choices: serde_json::Map<_, _> =
-            why::CHOICES.iter().map(|(name, what)| ((*name).to_owned(), json!(what))).collect();
-        return output::json(&json!({
-            "levels": levels, "why": to_json(&reasons), "decisions": to_json(&stats.decisions),
-            "choices": choices,
-        }));
+        return output::json(&json!({"levels": levels, "why": to_json(&reasons)}));
     }
     let (table, sums) = (table(&levels), sums(&stats));
     output::line(&format!("{table}\n\n{}\n\n{sums}", picture::draw(&shown)))?;
     if args.why {
-        output::line(&format!("\n{}", why::text(&reasons, &stats.decisions)))?;
+        output::line(&format!("\n{}", why::text(&reasons)))?;
     }
     Ok(())
 }

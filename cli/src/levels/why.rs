@@ -1,4 +1,4 @@
-//! What would be chosen now, why the rest waits, and what was chosen lately, in words.
+//! What would be chosen now and why the rest waits, in words; and what was chosen, as a table.
 
 use super::picture::age;
 use super::{Level, Shard, plural, score};
@@ -145,19 +145,20 @@ fn keep_begins_at(shard: &Shard, options: &Options) -> u64 {
 }
 
 /// The whole text, for people.
-pub fn text(reasons: &[Reason], decisions: &[Decision]) -> String {
+pub fn text(reasons: &[Reason]) -> String {
     let mut out = String::new();
     let due = reasons.iter().take_while(|reason| reason.is_due()).count();
     let (due, waiting) = reasons.split_at(due);
     list(&mut out, "Due now, the most urgent first:", due);
     list(&mut out, "Not due:", waiting);
-    if decisions.is_empty() {
-        out.push_str("This process has decided nothing yet.\n");
-    } else {
-        let table = table(decisions, unix_ms());
-        put(&mut out, &format!("Decisions of this process, oldest first:\n{table}"));
-    }
-    put(&mut out, "\nWhat they mean:");
+    out.pop();
+    out.pop();
+    out
+}
+
+/// What was chosen, oldest first, and what the words mean.
+pub fn decided(decisions: &[Decision]) -> String {
+    let mut out = format!("{}\n\n", table(decisions, unix_ms()));
     for (name, what) in CHOICES {
         put(&mut out, &format!("  {name:<11} {what}"));
     }
@@ -227,14 +228,8 @@ Not due:
 a keep begins at 8 runs (it has 1), 12 s of rest drain it
   L1: waits; 310.0 MiB of 320.0 MiB (score 0.97)
   L7: stays; 10.5 TiB, and nothing is below it
-
-This process has decided nothing yet.
-
-What they mean:
 ";
-        let text = text(&reasons, &[]);
-        assert!(text.starts_with(want), "{text}");
-        assert_eq!(text.lines().count(), want.lines().count() + CHOICES.len());
+        assert_eq!(text(&reasons), want.trim_end());
     }
 
     #[test]

@@ -6,8 +6,6 @@
 //! live bytes. It comes back when it has less than that times `downgrade_ratio`, so it cannot
 //! oscillate.
 
-use crate::error::{Error, Result};
-
 /// The size of a buffer's chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -79,35 +77,6 @@ impl Default for BufferOptions {
 }
 
 impl BufferOptions {
-    /// Checks every option against its limits.
-    ///
-    /// # Errors
-    /// `Invalid` names the first option that is out of range.
-    pub fn validate(&self) -> Result<()> {
-        let inside = |name: &str, value: f64, low: f64, high: f64, open: bool| {
-            let fits =
-                if open { value > low && value < high } else { value >= low && value <= high };
-            if fits {
-                return Ok(());
-            }
-            let (left, right) = if open { ('(', ')') } else { ('[', ']') };
-            Err(Error::invalid(format!(
-                "{name} is {value}, but must be in {left}{low}, {high}{right}"
-            )))
-        };
-        inside("preference", self.preference, 0.0, 1.0, false)?;
-        // At 1 or more, a buffer would change its class forever.
-        inside("downgrade_ratio", self.downgrade_ratio, 0.0, 1.0, true)?;
-        inside("dead_ratio", self.dead_ratio, 0.0, 1.0, true)?;
-        inside("dead_chunk_ratio", self.dead_chunk_ratio, 0.0, f64::INFINITY, true)?;
-        if self.step_bytes == 0 || self.step_dead_max == 0 {
-            return Err(Error::invalid(
-                "step_bytes and step_dead_max must be at least 1".to_owned(),
-            ));
-        }
-        Ok(())
-    }
-
     /// The live bytes above which a buffer leaves `class` for the next larger one; `None` for the
     /// largest.
     pub(super) fn upgrade_above(&self, class: ChunkClass) -> Option<u64> {

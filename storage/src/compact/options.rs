@@ -1,7 +1,6 @@
 //! Compaction options: when a level is too large, and how large an output may be.
 
-use crate::error::{Error, Result};
-use crate::limits::{LEVELS_MAX, SHARDS_MAX};
+use crate::limits::LEVELS_MAX;
 use std::num::NonZeroUsize;
 
 /// The most tables of its level that one drain rewrites. This bounds how long a drain occupies the
@@ -41,8 +40,6 @@ pub struct CompactionOptions {
     /// A table below L0 that has a tombstone is compacted when it is older than this, in
     /// milliseconds. `u64::MAX`: never.
     pub tombstone_age_max_ms: u64,
-    /// Move tables to the next level without a rewrite where nothing overlaps.
-    pub moves: bool,
     /// The most runs of a landing's shard. 0 switches landings off.
     pub landing_runs_max: usize,
     /// A landing is drained when that rewrites at most this many bytes of its level per byte that
@@ -85,7 +82,6 @@ impl CompactionOptions {
             levels_max: LEVELS_MAX as u8,
             tombstone_percent_max: 50,
             tombstone_age_max_ms: 24 * 60 * 60 * 1000,
-            moves: true,
             landing_runs_max: 12,
             drain_ratio: 2,
             rest_after_ms: 5000,
@@ -114,43 +110,6 @@ impl CompactionOptions {
     /// The most bytes of a level that one drain rewrites.
     pub(super) fn drain_bytes_max(&self) -> u64 {
         self.table_bytes_max.saturating_mul(DRAIN_TABLES_MAX)
-    }
-
-    /// Checks every option against its limits.
-    ///
-    /// # Errors
-    /// `Invalid`, naming the option.
-    pub fn validate(&self) -> Result<()> {
-        let fail = |what: String| Err(Error::invalid(what));
-        if self.l0_trigger == 0 {
-            return fail("l0_trigger is 0, but must be at least 1".to_owned());
-        }
-        if self.shards == 0 || self.shards > SHARDS_MAX {
-            return fail(format!("shards is {}, but must be 1 to {SHARDS_MAX}", self.shards));
-        }
-        if self.level_ratio < 2 {
-            return fail(format!("level_ratio is {}, but must be at least 2", self.level_ratio));
-        }
-        if self.level_base_bytes == 0 || self.level_base_entries == 0 || self.table_bytes_max == 0 {
-            let what = "level_base_bytes, level_base_entries and table_bytes_max must not be 0";
-            return fail(what.to_owned());
-        }
-        if self.levels_max == 0 || usize::from(self.levels_max) > LEVELS_MAX {
-            let what = format!("levels_max is {}, but must be 1 to {LEVELS_MAX}", self.levels_max);
-            return fail(what);
-        }
-        if self.drain_ratio == 0 || self.landing_batch == 0 {
-            return fail("drain_ratio and landing_batch must not be 0".to_owned());
-        }
-        if self.keep_trigger.is_nan() || self.keep_trigger < 1.0 {
-            let trigger = self.keep_trigger;
-            return fail(format!("keep_trigger is {trigger}, but must be at least 1"));
-        }
-        if self.tombstone_percent_max > 100 {
-            let percent = self.tombstone_percent_max;
-            return fail(format!("tombstone_percent_max is {percent}, but must be at most 100"));
-        }
-        Ok(())
     }
 
     /// L0 is also compacted when it has this many tables, whether they overlap or not. This is the
@@ -190,30 +149,5 @@ mod tests {
         assert_eq!(steep.level_bytes(6), u64::MAX);
         let four = CompactionOptions { level_ratio: 4, ..CompactionOptions::balanced() };
         assert_eq!(four.level_bytes(2), (32 << 20) * 16);
-    }
-
-    #[test]
-    fn bad_numbers_are_named() {
-        let good = CompactionOptions::balanced();
-        good.validate().unwrap();
-        for ratio in [0, 1] {
-            let bad = CompactionOptions { level_ratio: ratio, ..good.clone() };
-            assert!(bad.validate().unwrap_err().to_string().contains("level_ratio"));
-        }
-        for bad in [
-            CompactionOptions { l0_trigger: 0, ..good.clone() },
-            CompactionOptions { shards: 0, ..good.clone() },
-            CompactionOptions { shards: SHARDS_MAX + 1, ..good.clone() },
-            CompactionOptions { levels_max: 0, ..good.clone() },
-            CompactionOptions { levels_max: 8, ..good.clone() },
-            CompactionOptions { table_bytes_max: 0, ..good.clone() },
-            CompactionOptions { tombstone_percent_max: 101, ..good.clone() },
-            CompactionOptions { drain_ratio: 0, ..good.clone() },
-            CompactionOptions { landing_batch: 0, ..good.clone() },
-            CompactionOptions { keep_trigger: 0.99, ..good.clone() },
-            CompactionOptions { keep_trigger: f64::NAN, ..good.clone() },
-        ] {
-            assert!(bad.validate().is_err());
-        }
     }
 }

@@ -394,8 +394,7 @@ pub(super) fn into_nothing(
 ) -> Job {
     let job = Job::new(range, vec![input], output);
     let overlap: u64 = job.grandparents.iter().map(|slice| slice.file_bytes()).sum();
-    let is_move =
-        options.moves && overlap <= options.grandparent_bytes_max() && is_disjoint(&job, options);
+    let is_move = overlap <= options.grandparent_bytes_max() && is_disjoint(&job, options);
     if is_move { job.moved() } else { job }
 }
 

@@ -83,8 +83,9 @@ impl ManifestWriter {
         }
     }
 
-    /// Sets the size from which on the manifest may be rewritten. For tests.
-    pub fn set_roll_bytes(&mut self, bytes: u64) {
+    /// Sets the size from which on the manifest may be rewritten.
+    #[cfg(test)]
+    pub(crate) fn set_roll_bytes(&mut self, bytes: u64) {
         self.roll_bytes = bytes;
     }
 

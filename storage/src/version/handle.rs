@@ -207,11 +207,6 @@ impl TableHandle {
     pub fn mark_obsolete(&self) {
         self.obsolete.store(true, Ordering::Release);
     }
-
-    /// Was `mark_obsolete` called?
-    pub fn is_obsolete(&self) -> bool {
-        self.obsolete.load(Ordering::Acquire)
-    }
 }
 
 impl Drop for TableHandle {

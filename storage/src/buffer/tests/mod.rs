@@ -26,7 +26,6 @@ struct Rig {
 
 impl Rig {
     fn new(options: BufferOptions) -> Self {
-        options.validate().unwrap();
         let pool = ChunkPool::new(usize::MAX);
         let source = ChunkSource::new(Some(Arc::clone(&pool)));
         Self {

@@ -26,7 +26,6 @@ struct Rig {
 
 impl Rig {
     fn new(options: BufferOptions) -> Self {
-        options.validate().unwrap();
         let points = ReadPoints::new();
         let reclaim = Some(Reclaim { points: Arc::clone(&points), options });
         let (table, writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });

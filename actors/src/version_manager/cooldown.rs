@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// about half of the flush worker's time. The slower the disk, the more entries each of them has:
 /// tiny memtables never make a slow disk slower.
 #[derive(Debug, Default)]
-pub struct Cooldown {
+pub(super) struct Cooldown {
     /// The smoothed duration of a flush. `None` before the first one.
     average: Option<Duration>,
     phase: Phase,
@@ -32,7 +32,7 @@ enum Phase {
 impl Cooldown {
     /// May the range be sealed by force? INVARIANT(log-bounded): a range rests no longer than its
     /// flush takes.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub(super) fn is_over(&self, now: Instant) -> bool {
         match self.phase {
             Phase::Never => true,
             Phase::Sealed(_) => false,
@@ -41,7 +41,7 @@ impl Cooldown {
     }
 
     /// When it may be sealed. `None` if it may be sealed now, or if that depends on a flush.
-    pub fn ends(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn ends(&self, now: Instant) -> Option<Instant> {
         match self.phase {
             Phase::CoolFrom(at) if at > now => Some(at),
             _ => None,
@@ -49,7 +49,7 @@ impl Cooldown {
     }
 
     /// The range is sealed by force.
-    pub fn sealed(&mut self, now: Instant) {
+    pub(super) fn sealed(&mut self, now: Instant) {
         if let (Phase::CoolFrom(at), Some(average)) = (&self.phase, &mut self.average) {
             // Each quiet period as long as the average counts as a flush that took no time. The
             // loop is short: the average shrinks to the shortest pause.
@@ -63,7 +63,7 @@ impl Cooldown {
     }
 
     /// The sealed memtables of the range are published.
-    pub fn published(&mut self, now: Instant) {
+    pub(super) fn published(&mut self, now: Instant) {
         if let Phase::Sealed(since) = self.phase {
             let took = now.saturating_duration_since(since);
             let average = smoothed(self.average.unwrap_or(took), took);

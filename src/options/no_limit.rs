@@ -1,0 +1,20 @@
+//! "No limit" in a configuration file.
+//!
+//! In memory it is `u64::MAX`. TOML has no number above `i64::MAX`. So it is written as none: JSON
+//! says `null`, and TOML leaves the field out. That is right for fields whose default is no limit.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(super) fn serialize<S: Serializer>(limit: &u64, to: S) -> Result<S::Ok, S::Error> {
+    (*limit != u64::MAX).then_some(*limit).serialize(to)
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(u64::MAX))
+}
+
+/// For `keep_trigger`, where it is infinity. TOML can say that; JSON says `null`.
+pub(super) fn infinity<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
+}
