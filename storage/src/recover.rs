@@ -25,6 +25,7 @@ use self::directory::DirectoryState;
 use self::leftovers::{Leftovers, sweep};
 use self::masks::Masks;
 use self::replay::{Replay, give_way_after};
+use crate::change::ChangeId;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
@@ -36,6 +37,7 @@ use crate::version::{Conflict, Image, TableCache, TableLimits, Version, VersionE
 use crate::vfs::Vfs;
 use crate::wal::{self, KnownLog, LogIdentity};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,6 +58,8 @@ pub struct RecoverOptions {
     pub replay_bytes_max: usize,
     /// Options of the tables that are made from the log.
     pub table: TableOptions,
+    /// When the database is opened, in milliseconds since 1970. The tables are as old as that.
+    pub now_ms: u64,
     /// A flush of fewer bytes is not cut at shard bounds.
     pub shard_cut_bytes_min: u64,
     /// The number of shards of each range of a new database.
@@ -218,8 +222,10 @@ fn reopen(
     let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
     let (prepared, masks) = (image.prepared.clone(), image.masks.clone());
     let (identity, known, segments) = (LogIdentity { db_id }, known_log(&image), segments(names));
+    let changes = KnownChanges::of(&image, &path);
     let read = |each: &mut dyn FnMut(wal::LogItem<'_>) -> Result<()>| {
-        let log = wal::replay(vfs, dir, &identity, &known, &segments, each)?;
+        let mut each = |item: wal::LogItem<'_>| changes.check(&item).and_then(|()| each(item));
+        let log = wal::replay(vfs, dir, &identity, &known, &segments, &mut each)?;
         check_counter(dir, "a sequence number", log.last_seqno.0)?;
         Ok(log)
     };
@@ -312,6 +318,39 @@ fn reopen(
         last_seqno,
         report,
     })
+}
+
+/// The changes whose records the log may have.
+///
+/// INVARIANT(change-is-known): the id of a change is a file number that is taken just before the
+/// manifest records the change, and each edit records the next number. So a manifest that had the
+/// change once has a larger next number, also after the change is settled. One that has not lost
+/// its last edits, or is an older one that was put back.
+pub(crate) struct KnownChanges<'a> {
+    prepared: BTreeSet<ChangeId>,
+    next: FileNumber,
+    manifest: &'a Path,
+}
+
+impl<'a> KnownChanges<'a> {
+    pub(crate) fn of(image: &Image, manifest: &'a Path) -> Self {
+        let prepared = image.prepared.keys().copied().collect();
+        Self { prepared, next: image.next_file_number, manifest }
+    }
+
+    /// # Errors
+    /// `Corrupt`, naming the manifest, if it cannot have had the change in the log.
+    pub(crate) fn check(&self, item: &wal::LogItem<'_>) -> Result<()> {
+        match item {
+            wal::LogItem::Change { id, .. }
+                if id.0 >= self.next.0 && !self.prepared.contains(id) =>
+            {
+                let what = format!("change {id}, which is in the log, is missing");
+                Err(Error::corrupt(self.manifest, 0, what))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What the manifest records of the log.

@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::manifest::{self, LoadedManifest};
-use crate::recover::{known_log, next_file_number, segments};
+use crate::recover::{KnownChanges, known_log, next_file_number, segments};
 use crate::table::{BlockCache, Table, TableId, TableMeta};
 use crate::version::{Conflict, Image, ObsoleteFiles, TableHandle, check};
 use crate::vfs::Vfs;
-use crate::wal::{self, KnownLog, LogIdentity};
+use crate::wal::{self, KnownLog, LogIdentity, LogItem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -160,15 +160,29 @@ impl Verification<'_> {
         if let Err(error) = next_file_number(self.dir, &self.names, image) {
             self.summary.found(&error);
         }
-        self.tree(image, &FileKind::Manifest(loaded.number).path(self.dir));
-        let prepared = image.prepared.values().flat_map(|edit| &edit.added);
-        let slices = image.slices.values().chain(prepared.map(|(_, _, slice)| slice));
+        let manifest = FileKind::Manifest(loaded.number).path(self.dir);
+        self.tree(image, &manifest);
+        let (known, mut happened) = (KnownChanges::of(image, &manifest), BTreeSet::new());
+        self.log(loaded.db_id, &known_log(image), &mut |item| {
+            if let LogItem::Change { id, .. } = item {
+                happened.insert(id);
+            }
+            known.check(&item)
+        });
+        // A change without a record never happens. Its tables may have been removed.
+        let there: BTreeSet<_> =
+            self.names.iter().filter_map(|name| FileKind::parse(name)?.number()).collect();
+        let prepared = image.prepared.iter().flat_map(|(id, edit)| {
+            let (is_needed, there) = (happened.contains(id), &there);
+            let slices = edit.added.iter().map(|(_, _, slice)| slice);
+            slices.filter(move |slice| is_needed || there.contains(&slice.number()))
+        });
+        let slices = image.slices.values().chain(prepared);
         let slices = slices.map(|slice| (slice.number(), &*slice.table));
         let tables: BTreeMap<_, _> = slices.collect();
         let tables: Vec<_> =
             tables.into_iter().map(|(number, meta)| (number, Some(meta))).collect();
         self.tables(loaded.db_id, &tables);
-        self.log(loaded.db_id, &known_log(image));
         let live: BTreeSet<_> = tables.iter().map(|(number, _)| *number).collect();
         let is_stray = |name: &String| match FileKind::parse(name) {
             Some(FileKind::Lock | FileKind::Current | FileKind::Reserve | FileKind::Spare(_)) => {
@@ -196,7 +210,8 @@ impl Verification<'_> {
         tables.sort_unstable_by_key(|(number, _)| *number);
         self.tables(db_id, &tables);
         let (floor, last_seqno) = (FileNumber(0), Seqno::MAX);
-        self.log(db_id, &KnownLog { floor, newest: None, last_seqno, closed: false });
+        let known = KnownLog { floor, newest: None, last_seqno, closed: false };
+        self.log(db_id, &known, &mut |_| Ok(()));
     }
 
     fn tree(&mut self, image: &Image, manifest: &Path) {
@@ -235,11 +250,16 @@ impl Verification<'_> {
         }
     }
 
-    fn log(&mut self, db_id: [u8; 16], known: &KnownLog) {
+    fn log(
+        &mut self,
+        db_id: [u8; 16],
+        known: &KnownLog,
+        each: &mut dyn FnMut(LogItem<'_>) -> Result<()>,
+    ) {
         let (identity, segments) = (LogIdentity { db_id }, segments(&self.names));
         let summary = &mut self.summary;
         let mut found = |error: Error| summary.found(&error);
-        let report = wal::survey(self.vfs, self.dir, &identity, known, &segments, &mut found);
+        let report = wal::survey(self.vfs, self.dir, &identity, known, &segments, each, &mut found);
         let Some(report) = report else { return };
         self.summary.log_records = report.records;
         if let Some(segment) = report.segment.filter(|_| report.bytes_dropped > 0) {

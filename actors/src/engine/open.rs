@@ -134,6 +134,7 @@ fn recover(
         create_if_missing: config.create_if_missing,
         replay_bytes_max: config.write_buffer_bytes,
         table: config.l0_table.clone(),
+        now_ms: runtime.unix_ms(),
         // The ranges of an existing database are not known yet.
         shard_cut_bytes_min: RangeBudget::of(config, config.initial_split_keys.len() + 1)
             .shard_cut_bytes_min(),

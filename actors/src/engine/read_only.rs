@@ -144,6 +144,7 @@ fn recover(
         split_keys: Vec::new(),
         replay_bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
         table: config.l0_table.clone(),
+        now_ms: runtime.unix_ms(),
         // Nothing is merged, so cutting tables would only make more of them.
         shard_cut_bytes_min: u64::MAX,
         shards: config.compaction.shards,

@@ -440,6 +440,7 @@ fn name_the_range(vfs: &Arc<dyn Vfs>, dir: &str, id: u32) {
         split_keys: Vec::new(),
         replay_bytes_max: 1 << 20,
         table: TableOptions::default(),
+        now_ms: 0,
         shard_cut_bytes_min: 0,
         shards: 1,
         tables: TableLimits {

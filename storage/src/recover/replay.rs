@@ -133,7 +133,8 @@ impl<'a> Replay<'a> {
     }
 
     /// Applies a change that the manifest has prepared, at its place in the log
-    /// (INVARIANT(prepared-needs-its-record)). A change that is not prepared is settled already.
+    /// (INVARIANT(prepared-needs-its-record)). A change that is not prepared is settled already
+    /// (INVARIANT(change-is-known)).
     fn change(&mut self, id: ChangeId, seqno: Seqno) -> Result<()> {
         let Some(edit) = self.prepared.remove(&id) else {
             self.changes_skipped += 1;
@@ -299,7 +300,15 @@ impl<'a> Replay<'a> {
                 let number = self.next;
                 self.next = FileNumber(number.0 + 1);
                 let options = options.clone();
-                tables.push(NewTable { range: *range, number, options, operations, entries });
+                let created_at_ms = self.options.now_ms;
+                tables.push(NewTable {
+                    range: *range,
+                    number,
+                    created_at_ms,
+                    options,
+                    operations,
+                    entries,
+                });
             }
         }
         let ranges: Vec<_> = tables.iter().map(|table| table.range).collect();
@@ -345,6 +354,7 @@ pub(super) fn give_way_after(bytes: &mut u64, more: usize) {
 struct NewTable<'a> {
     range: RangeId,
     number: FileNumber,
+    created_at_ms: u64,
     options: TableOptions,
     operations: &'a OperationBytes,
     /// What it will have.
@@ -355,7 +365,8 @@ impl NewTable<'_> {
     /// Writes the table. It is durable but for its name, which `TableSink::finish_all` makes so.
     fn write<'s>(self, vfs: &Arc<dyn Vfs>, dir: &Path, db_id: [u8; 16]) -> Result<TableSink<'s>> {
         let number = self.number;
-        let mut sink = TableSink::new(vfs, dir, db_id, self.options, move || number);
+        let mut sink = TableSink::new(vfs, dir, db_id, self.options, move || number)
+            .created_at(self.created_at_ms);
         self.operations.in_order(self.entries, |operation, seqno| {
             sink.add(operation.key, seqno, operation.kind, operation.value)
         })?;

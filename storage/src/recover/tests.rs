@@ -1,6 +1,7 @@
 //! A small database is written by hand, killed, cut off from power at every operation of an open,
 //! damaged, and opened again.
 
+mod changes;
 mod cuts;
 mod descriptors;
 mod hostile;
@@ -59,7 +60,7 @@ fn lives_follow_each_other() {
 fn changes_that_the_manifest_does_not_wait_for_are_counted_and_keep_their_numbers() {
     let mem = disk();
     let mut changes = 0;
-    for (round, ids) in [[0, 1, u64::MAX], [1, 1, 7]].into_iter().enumerate() {
+    for (round, ids) in [[0, 1, 0], [1, 1, 0]].into_iter().enumerate() {
         let mut life = Life::start(&mem);
         let first = life.next_seqno;
         for id in ids {
@@ -69,7 +70,7 @@ fn changes_that_the_manifest_does_not_wait_for_are_counted_and_keep_their_number
                 life.flush();
             }
         }
-        life.change(3);
+        life.change(0);
         life.sync();
         assert_eq!(life.next_seqno.0 - first.0, 3 * 120 * 5 + 4);
         let (model, last) = (life.model, Seqno(life.next_seqno.0 - 1));
@@ -246,7 +247,7 @@ fn a_power_cut_keeps_what_was_synced_and_whole_batches_only() {
         for n in 0..60 {
             states.push(life.model.clone());
             if n % 3 == 1 {
-                life.change(u64::from(n));
+                life.change(u64::from(n % 2));
             }
             life.fill(n, 1);
             if n % 13 == 5 {

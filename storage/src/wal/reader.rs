@@ -44,7 +44,8 @@ pub enum LogItem<'a> {
     Change {
         /// Its sequence number.
         seqno: Seqno,
-        /// Its id, unchecked: it may be any number, and may occur more than once.
+        /// Its id, unchecked: it may be any number, and may occur more than once. The manifest
+        /// says which can be.
         id: ChangeId,
     },
 }

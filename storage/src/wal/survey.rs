@@ -1,14 +1,14 @@
 //! Finds everything that is wrong with the log, not only what `replay` would stop at.
 //!
 //! It is used by `verify`. It reads every segment from end to end, continues after each piece of
-//! damage, and judges it as `replay` does. It passes on no records and changes nothing.
+//! damage, and judges it as `replay` does. It changes nothing.
 
 use super::reader::{LogFiles, ReplayReport};
 use super::record::kind;
 use super::segment::{RECORDS_AT, Segment};
 use super::window::FoundFrame;
-use super::{KnownLog, LogIdentity};
-use crate::error::Error;
+use super::{KnownLog, LogIdentity, LogItem};
+use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use crate::key::Seqno;
 use crate::vfs::Vfs;
@@ -18,14 +18,16 @@ use std::sync::Arc;
 /// After this many pieces of damage, the rest of a segment is skipped.
 const HOLES_MAX: usize = 100;
 
-/// Calls `found` for everything that is wrong with the log in `dir`. If nothing is, returns the
-/// report of a replay. Blocks on the disk.
+/// Calls `found` for everything that is wrong with the log in `dir`, and `each` for what a replay
+/// would pass on. What `each` returns as an error is wrong too. If nothing is, returns the report
+/// of a replay. Blocks on the disk.
 pub fn survey(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
     identity: &LogIdentity,
     known: &KnownLog,
     segments: &[FileNumber],
+    each: &mut dyn FnMut(LogItem<'_>) -> Result<()>,
     found: &mut dyn FnMut(Error),
 ) -> Option<ReplayReport> {
     let mut told = Vec::new();
@@ -48,7 +50,7 @@ pub fn survey(
     }
     let log = LogFiles { dir, known, files, unreadable };
     let whole = log.check_present().and_then(|()| {
-        let report = log.replay(&mut |_| Ok(()))?;
+        let report = log.replay(each)?;
         log.check_close(&report)?;
         Ok(report)
     });

@@ -32,6 +32,7 @@ pub(super) fn options() -> RecoverOptions {
         split_keys: Vec::new(),
         replay_bytes_max: 40 << 10,
         table: TableOptions::default(),
+        now_ms: 5,
         shard_cut_bytes_min: 1 << 20,
         shards: 4,
         tables: TableLimits {

@@ -32,7 +32,8 @@ fn surveyed(vfs: &MemVfs) -> Vec<String> {
     let mut found = Vec::new();
     let mut tell = |error: Error| found.push(error.to_string());
     let number = [FileNumber(1)];
-    let report = survey(&disk, Path::new(DIR), &IDENTITY, &known(1), &number, &mut tell);
+    let report =
+        survey(&disk, Path::new(DIR), &IDENTITY, &known(1), &number, &mut |_| Ok(()), &mut tell);
     assert_eq!(report.is_some(), found.is_empty());
     found
 }
