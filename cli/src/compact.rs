@@ -25,7 +25,8 @@ pub async fn run(args: CompactArgs) -> Result {
     store::close(db, compacted.map_err(Failure::from)).await?;
     if args.json {
         return output::json(&json!({
-            "before": to_json(&before), "after": to_json(&after), "merged": to_json(&progress.latest()),
+            "before": to_json(&before), "after": to_json(&after),
+            "merged": to_json(&progress.latest()),
             "decisions": to_json(&decisions), "seconds": elapsed.as_secs_f64(),
         }));
     }

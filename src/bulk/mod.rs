@@ -294,7 +294,8 @@ impl Db {
     /// let live = Db::open(dir.path().join("b")).await?;
     /// live.put("user:1", "old").await?;
     /// new.put("user:2", "new").await?;
-    /// let done = live.replace_from(&new.snapshot(), [sluicedb::prefix("user:")], OnEmpty::Wipe).await?;
+    /// let users = [sluicedb::prefix("user:")];
+    /// let done = live.replace_from(&new.snapshot(), users, OnEmpty::Wipe).await?;
     /// assert_eq!(done, Replacement::Replaced { entries: 1 });
     /// assert_eq!(live.get("user:1").await?, None);
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();

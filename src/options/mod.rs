@@ -99,8 +99,8 @@ pub struct Options {
     /// that is less; at most that. A batch of many small entries takes more memory than its encoded
     /// bytes; see [`Limits::batch_memory_bytes_max`](crate::Limits::batch_memory_bytes_max).
     pub batch_bytes_max: Option<u64>,
-    /// The largest size of a log segment, in bytes; whole pages of 4 KiB. Default 64 MiB, from 64 KiB
-    /// to 4 GiB.
+    /// The largest size of a log segment, in bytes; whole pages of 4 KiB. Default 64 MiB, from 64
+    /// KiB to 4 GiB.
     ///
     /// The size follows the writes. The first segment has 512 KiB. A segment that would last less
     /// than a second is followed by one of twice the size, or eight times. One that would last more
@@ -168,8 +168,8 @@ pub struct Options {
     /// burst of writes, when the next flush will be there before a compaction could end, twice as
     /// many start one; three times as many where they supersede each other. Default 4, 1..=1000.
     pub l0_trigger_tables: usize,
-    /// Runs in L0 at which flushing waits for compaction. Default 20; more than `l0_trigger_tables`,
-    /// at most 10,000.
+    /// Runs in L0 at which flushing waits for compaction. Default 20; more than
+    /// `l0_trigger_tables`, at most 10,000.
     pub l0_tables_max: usize,
     /// Into how many shards the keys of each range are divided. A flush of at least half a memtable
     /// ends a table at each bound between two shards, so more shards make smaller tables. Default

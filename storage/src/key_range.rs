@@ -89,7 +89,8 @@ impl<K: AsRef<[u8]>> KeyRange for (Bound<K>, Bound<K>) {
 /// ```
 /// # use sluicedb_storage::key_range::{KeyRange, prefix};
 /// use std::ops::Bound;
-/// assert_eq!(prefix("user:"), (Bound::Included(b"user:".to_vec()), Bound::Excluded(b"user;".to_vec())));
+/// let [first, end] = [b"user:", b"user;"].map(|key| key.to_vec());
+/// assert_eq!(prefix("user:"), (Bound::Included(first), Bound::Excluded(end)));
 /// // No key is after all that begin with these.
 /// assert_eq!(prefix([255]), (Bound::Included(vec![255]), Bound::Unbounded));
 /// ```

@@ -243,7 +243,8 @@ impl VersionManager {
             self.outcomes.abandoned.push(prepared.id);
         }
         let Some(edit) = self.edit_for(change, &current)? else { return Ok(None) };
-        // File numbers are never reused, so ids of changes are not either.
+        // INVARIANT(change-is-known): file numbers are never reused, so ids of changes are not
+        // either, and the edit says that this one was given out.
         let id = ChangeId(self.files.numbers.take().0);
         let prepared = vec![(id, edit.clone())];
         if let Err(failure) = self.append(VersionEdit { prepared, ..VersionEdit::default() }) {
