@@ -152,7 +152,9 @@ fn fold(path: &Path, offset: u64, record: &Record<'_>, loaded: &mut LoadedManife
             what: format!("an edit has field {tag}, which this build does not know"),
         },
     })?;
-    loaded.image.apply(&edit).map_err(|conflict| {
+    // If it is refused, the whole manifest is.
+    let image = std::mem::take(&mut loaded.image);
+    loaded.image = image.into_applied(&edit).map_err(|conflict| {
         Error::corrupt(path, offset, format!("an edit contradicts those before it: {conflict}"))
     })?;
     loaded.records += 1;

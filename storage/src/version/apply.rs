@@ -2,9 +2,10 @@
 
 use super::check::{self, Conflict};
 use super::{
-    Keyspaces, Place, RangeId, RangeVersion, Slice, SliceName, TableHandle, Version, VersionEdit,
+    Keyspaces, Place, RangeId, RangeVersion, Shards, Slice, SliceName, TableHandle, Version,
+    VersionEdit,
 };
-use crate::filename::FileNumber;
+use crate::key::Seqno;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -18,18 +19,13 @@ impl Version {
     /// The rule that the edit breaks. It means that the edit was made for an older version, and
     /// that the job must be planned again.
     pub fn apply(&self, edit: &VersionEdit, added: &[Arc<TableHandle>]) -> Result<Self, Conflict> {
-        let moved: HashMap<FileNumber, Arc<TableHandle>> = edit
-            .deleted
-            .iter()
-            .filter_map(|(range, place, name)| {
-                Some((name.table, Arc::clone(self.find(*range, *place, name)?.handle())))
-            })
-            .collect();
+        let moved = self.deleted_slices(edit).map(|(name, slice)| (name.table, slice.handle()));
+        let given = added.iter().map(|handle| (handle.number(), handle));
+        let known: HashMap<_, _> = given.chain(moved).collect();
         let mut handles = Vec::with_capacity(edit.added.len());
         for (_, _, slice) in &edit.added {
             let number = slice.number();
-            let given = || added.iter().find(|handle| handle.number() == number);
-            let Some(handle) = moved.get(&number).or_else(given) else {
+            let Some(&handle) = known.get(&number) else {
                 let what = format!("table {number} is added but nobody has it");
                 return Err(Conflict::new("write-before-add", what));
             };
@@ -61,16 +57,17 @@ impl Version {
             .chain(edit.shards_moved.iter().map(|(range, _)| *range))
             .chain(edit.ranges_added.iter().map(|range| range.id))
             .collect();
-        let mut moves = moves_by_range(edit, handles);
+        let mut parts = parts_by_range(edit, handles);
         let mut applied = 0;
         for slot in &mut ranges {
             if touched.contains(&slot.id) {
                 applied += 1;
-                let moves = moves.remove(&slot.id).unwrap_or_default();
-                *slot = Arc::new(apply_range(slot, edit, moves)?);
+                let part = parts.remove(&slot.id).unwrap_or_default();
+                *slot = Arc::new(apply_range(slot, part)?);
             }
         }
-        let removed = touched.iter().filter(|id| edit.ranges_removed.contains(id)).count();
+        let removed: HashSet<_> = edit.ranges_removed.iter().collect();
+        let removed = touched.iter().filter(|id| removed.contains(id)).count();
         if applied + removed != touched.len() {
             return Err(Conflict::new(
                 "ranges-cover-everything",
@@ -130,26 +127,39 @@ struct Moves<'a> {
     added: Vec<Slice>,
 }
 
-fn moves_by_range<'a>(
+/// What an edit says of one range.
+#[derive(Default)]
+struct Part<'a> {
+    moves: BTreeMap<Place, Moves<'a>>,
+    flushed: Vec<Seqno>,
+    shards: Option<&'a Shards>,
+}
+
+fn parts_by_range<'a>(
     edit: &'a VersionEdit,
     handles: &[Arc<TableHandle>],
-) -> HashMap<RangeId, BTreeMap<Place, Moves<'a>>> {
-    let mut ranges: HashMap<_, BTreeMap<_, Moves<'_>>> = HashMap::new();
+) -> HashMap<RangeId, Part<'a>> {
+    let mut parts: HashMap<_, Part<'_>> = HashMap::new();
     for (range, place, name) in &edit.deleted {
-        ranges.entry(*range).or_default().entry(*place).or_default().gone.insert(name);
+        let part = parts.entry(*range).or_default();
+        part.moves.entry(*place).or_default().gone.insert(name);
     }
     for ((range, place, meta), handle) in edit.added.iter().zip(handles) {
         let slice = Slice::new(meta.clone(), Arc::clone(handle));
-        ranges.entry(*range).or_default().entry(*place).or_default().added.push(slice);
+        let part = parts.entry(*range).or_default();
+        part.moves.entry(*place).or_default().added.push(slice);
     }
-    ranges
+    for (range, seqno) in &edit.flushed {
+        parts.entry(*range).or_default().flushed.push(*seqno);
+    }
+    for (range, shards) in &edit.shards_moved {
+        parts.entry(*range).or_default().shards = Some(shards);
+    }
+    parts
 }
 
-fn apply_range(
-    range: &RangeVersion,
-    edit: &VersionEdit,
-    moves: BTreeMap<Place, Moves<'_>>,
-) -> Result<RangeVersion, Conflict> {
+fn apply_range(range: &RangeVersion, part: Part<'_>) -> Result<RangeVersion, Conflict> {
+    let Part { moves, flushed, shards } = part;
     let mut next = range.clone();
     let mut changed = BTreeMap::new();
     for (place, Moves { gone, added }) in moves {
@@ -165,15 +175,15 @@ fn apply_range(
         changed.insert(place, slices);
     }
     next.layers = range.layers.with_places(changed);
-    for (_, seqno) in edit.flushed.iter().filter(|(id, _)| *id == range.id) {
-        if *seqno < next.flushed_seqno {
+    for seqno in flushed {
+        if seqno < next.flushed_seqno {
             let before = next.flushed_seqno;
             let what = format!("range {} was flushed to {before}, not to {seqno}", range.id);
             return Err(Conflict::new("flushed-never-falls", what));
         }
-        next.flushed_seqno = *seqno;
+        next.flushed_seqno = seqno;
     }
-    for (_, shards) in edit.shards_moved.iter().filter(|(id, _)| *id == range.id) {
+    if let Some(shards) = shards {
         next.shards = shards.clone();
     }
     let mut names = HashSet::new();
@@ -188,9 +198,10 @@ fn apply_range(
 #[cfg(test)]
 mod tests {
     use super::super::testing::{empty_version, meta, part_of, slice, version_of};
-    use super::super::{Image, NewRange, ObsoleteFiles, Shards, SliceMeta};
+    use super::super::{Image, NewRange, ObsoleteFiles, SliceMeta};
     use super::*;
-    use crate::key::{Seqno, Span};
+    use crate::filename::FileNumber;
+    use crate::key::Span;
     use crate::keyspace::KeyspaceId;
     use bytes::Bytes;
 

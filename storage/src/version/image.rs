@@ -16,7 +16,7 @@ use crate::keyspace::{KeyspaceId, KeyspaceSpan};
 use crate::limits::{COUNTERS_AT_OPEN_MAX, RANGE_ID_AT_OPEN_MAX};
 use crate::table::TableMeta;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// What a manifest records of a range, without its slices.
@@ -122,7 +122,7 @@ impl Image {
     /// The rule that the edit breaks.
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), Conflict> {
         if !edit.settled.is_empty() {
-            *self = self.after(edit)?;
+            *self = self.clone().into_applied(edit)?;
             return Ok(());
         }
         self.admits_plain(edit)?;
@@ -168,18 +168,25 @@ impl Image {
         Ok(())
     }
 
-    /// The image after an edit that settles changes.
-    fn after(&self, edit: &VersionEdit) -> Result<Self, Conflict> {
-        let mut next = self.clone();
+    /// As `apply`, for somebody who has no use for the image if it refuses the edit. So nothing is
+    /// copied.
+    ///
+    /// # Errors
+    /// The rule that the edit breaks.
+    pub fn into_applied(mut self, edit: &VersionEdit) -> Result<Self, Conflict> {
         for (id, seqno) in &edit.settled {
-            let Some(change) = next.prepared.remove(id) else {
+            let Some(change) = self.prepared.remove(id) else {
                 let what = format!("change {id} was not prepared");
                 return Err(Conflict::new("prepared-needs-its-record", what));
             };
-            next.apply(&change.stamped(*seqno))?;
+            self.apply(&change.stamped(*seqno))?;
         }
-        next.apply(&VersionEdit { settled: Vec::new(), ..edit.clone() })?;
-        Ok(next)
+        if edit.settled.is_empty() {
+            self.apply(edit)?;
+        } else {
+            self.apply(&VersionEdit { settled: Vec::new(), ..edit.clone() })?;
+        }
+        Ok(self)
     }
 
     /// Would `apply` accept this edit? Returns the resulting image if the check had to compute it,
@@ -191,7 +198,7 @@ impl Image {
         if edit.settled.is_empty() {
             return self.admits_plain(edit).map(|()| None);
         }
-        self.after(edit).map(Some)
+        self.clone().into_applied(edit).map(Some)
     }
 
     /// `admits` for an edit that settles no change.
@@ -205,9 +212,11 @@ impl Image {
             }
         }
         self.admit_ranges(edit, &gone)?;
+        let ranges_added: HashSet<_> = edit.ranges_added.iter().map(|range| range.id).collect();
+        let ranges_removed: HashSet<_> = edit.ranges_removed.iter().copied().collect();
         let routed = |range: &RangeId| {
-            edit.ranges_added.iter().any(|added| added.id == *range)
-                || (self.ranges.contains_key(range) && !edit.ranges_removed.contains(range))
+            ranges_added.contains(range)
+                || (self.ranges.contains_key(range) && !ranges_removed.contains(range))
         };
         let mut new = BTreeSet::new();
         for (range, place, slice) in &edit.added {
@@ -232,7 +241,7 @@ impl Image {
         }
         for (range, shards) in &edit.shards_moved {
             let fits = |range: &RangeImage| shards.fit(&range.span);
-            if edit.ranges_removed.contains(range) || !self.ranges.get(range).is_some_and(fits) {
+            if ranges_removed.contains(range) || !self.ranges.get(range).is_some_and(fits) {
                 let what = format!("new shard bounds of range {range} do not lie in it");
                 return Err(Conflict::new("landing-in-its-shard", what));
             }

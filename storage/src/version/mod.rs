@@ -48,7 +48,7 @@ pub use table_cache::{TableCache, TableLimits};
 
 use crate::key::{Seqno, Span};
 use crate::keyspace::KeyspaceId;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -251,19 +251,35 @@ impl Version {
     pub fn dropped_by(&self, edit: &VersionEdit, next: &Self) -> Vec<Arc<TableHandle>> {
         let mut dropped: Vec<Arc<TableHandle>> = Vec::new();
         let kept: HashSet<_> = edit.added.iter().map(|(_, _, meta)| meta.number()).collect();
-        let gone = edit.deleted.iter().filter(|(_, _, name)| !kept.contains(&name.table));
-        for (range, place, name) in gone {
-            let Some(slice) = self.find(*range, *place, name) else { continue };
-            // INVARIANT(slices-share-files): other slices may still name this slice's file.
-            let named = || next.slices().any(|(_, _, other)| other.number() == name.table);
-            if slice.part.is_some()
-                && (named() || dropped.iter().any(|handle| handle.number() == name.table))
-            {
-                continue;
+        // INVARIANT(slices-share-files): other slices may still name the file of a part.
+        let mut parts = HashSet::new();
+        let mut named = None;
+        let gone = self.deleted_slices(edit).filter(|(name, _)| !kept.contains(&name.table));
+        for (name, slice) in gone {
+            if slice.part.is_some() {
+                let others = || next.slices().map(|(_, _, other)| other.number()).collect();
+                let named: &HashSet<_> = named.get_or_insert_with(others);
+                if named.contains(&name.table) || !parts.insert(name.table) {
+                    continue;
+                }
             }
             dropped.push(Arc::clone(slice.handle()));
         }
         dropped
+    }
+
+    /// The slices that `edit` deletes, with their names, in its order. Those that are not there are
+    /// left out.
+    fn deleted_slices<'a>(
+        &'a self,
+        edit: &'a VersionEdit,
+    ) -> impl Iterator<Item = (&'a SliceName, &'a Slice)> {
+        let ids: HashSet<_> = edit.deleted.iter().map(|(range, _, _)| *range).collect();
+        let ranges = self.ranges.iter().filter(|range| ids.contains(&range.id));
+        let ranges: HashMap<_, _> = ranges.map(|range| (range.id, range)).collect();
+        edit.deleted.iter().filter_map(move |(range, place, name)| {
+            Some((name, ranges.get(range)?.layers.find(*place, name)?))
+        })
     }
 
     /// The slice with this name in the given place of the range.
