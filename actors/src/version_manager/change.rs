@@ -21,12 +21,9 @@
 //! Readers read at `max(visible, born)`: everything up to `born` was applied before the
 //! superversion was published (INVARIANT(born-is-applied)). A write that was admitted by older
 //! routes is found out when it is about to be stamped (`log_writer/stale.rs`).
-//!
-//! Long because the three steps of a change are one protocol, read from top to bottom.
 
 use super::VersionManager;
 use super::message::{Change, Changed, Destination};
-use super::obsolete::ObsoleteTables;
 use crate::failure::{Failure, Party, WriteFailure};
 use crate::log_writer::NoRoom;
 use crate::log_writer::message::Durability;
@@ -71,52 +68,6 @@ impl Wanted {
     }
 }
 
-/// The outcomes of changes that the next edit must record.
-#[derive(Debug, Default)]
-pub(super) struct Outcomes {
-    settled: Vec<(ChangeId, Seqno)>,
-    abandoned: Vec<ChangeId>,
-    /// Ranges that had nothing in memory at a change with this number.
-    flushed: Vec<(RangeId, Seqno)>,
-    /// Tables that no slice names once the outcomes are recorded, with the first superversion
-    /// without them.
-    dropped: Vec<(u64, Vec<Arc<TableHandle>>)>,
-    /// The same of outcomes that an edit has which is not durable yet.
-    unsynced: Vec<(u64, Vec<Arc<TableHandle>>)>,
-}
-
-impl Outcomes {
-    /// Can files be deleted once these are recorded?
-    fn let_files_go(&self) -> bool {
-        self.dropped.iter().any(|(_, tables)| !tables.is_empty())
-    }
-
-    /// Adds the outcomes to `edit`.
-    pub(super) fn put_into(&self, edit: &mut VersionEdit) {
-        edit.settled.extend_from_slice(&self.settled);
-        edit.abandoned.extend_from_slice(&self.abandoned);
-        // They go before the edit's own entries, which are later.
-        edit.flushed.splice(..0, self.flushed.iter().copied());
-        let last = self.settled.iter().map(|(_, seqno)| *seqno).max();
-        edit.last_seqno = edit.last_seqno.max(last);
-    }
-
-    /// An edit has them, which is not durable yet.
-    pub(super) fn appended(&mut self) {
-        self.settled.clear();
-        self.abandoned.clear();
-        self.flushed.clear();
-        self.unsynced.append(&mut self.dropped);
-    }
-
-    /// Every edit that has some of them is durable.
-    pub(super) fn synced(&mut self, tables: &ObsoleteTables) {
-        for (superversion, dropped) in self.unsynced.drain(..) {
-            tables.dropped(&dropped, superversion);
-        }
-    }
-}
-
 /// A change that has had its turn. Its record may not be durable yet.
 #[derive(Debug)]
 pub(super) struct StampedChange {
@@ -136,9 +87,12 @@ impl VersionManager {
     pub(super) async fn look_after_changes(&mut self) {
         let mut at = 0;
         while let Some(wanted) = self.changes.get(at) {
-            let waits = match self.short_of_room(&wanted.change) {
+            match self.short_of_room(&wanted.change) {
                 // The flush makes room and sends a message.
-                Some((_, None)) => true,
+                Some((_, None)) => {
+                    at += 1;
+                    continue;
+                }
                 Some((range, Some(failure))) => {
                     tracing::debug!(%range, %failure, "a change waits for no flush that fails");
                     let wanted = self.changes.remove(at).expect("just looked at");
@@ -146,11 +100,7 @@ impl VersionManager {
                     wanted.reply.send(Err(WriteFailure::not_applied(failure)));
                     continue;
                 }
-                None => false,
-            };
-            if waits {
-                at += 1;
-                continue;
+                None => {}
             }
             let wanted = self.changes.remove(at).expect("just looked at");
             if let Some(wanted) = self.make_happen(wanted).await {

@@ -1,6 +1,7 @@
 //! The keyspaces of a database: their names, and the options in which they differ from it.
 
-use super::KeyspaceOptions;
+use super::check::Conflict;
+use super::{KeyspaceOptions, VersionEdit};
 use crate::keyspace::KeyspaceId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -28,6 +29,24 @@ pub struct Keyspaces {
 }
 
 impl Keyspaces {
+    /// The keyspaces after `edit`.
+    pub(super) fn after(&self, edit: &VersionEdit) -> Result<Self, Conflict> {
+        let mut next = self.clone();
+        for id in &edit.keyspaces_removed {
+            if !next.remove(*id) {
+                let what = format!("keyspace {id} is not there to be removed");
+                return Err(Conflict::new("ranges-cover-everything", what));
+            }
+        }
+        for (id, keyspace) in &edit.keyspaces_set {
+            if !next.set(*id, keyspace.clone()) {
+                let what = format!("keyspace {id} cannot be called {:?}", keyspace.name);
+                return Err(Conflict::new("ranges-cover-everything", what));
+            }
+        }
+        Ok(next)
+    }
+
     /// The number of the keyspace with this name; also finds the default one.
     pub fn find(&self, name: &str) -> Option<KeyspaceId> {
         if name == DEFAULT_KEYSPACE {
