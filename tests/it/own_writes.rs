@@ -98,6 +98,44 @@ fn a_batch_over_a_snapshot_shows_what_writing_it_will() {
     }
 }
 
+/// Goal: a limit that ends a scan on the last key of a range, and a seek that lifts it again, lose
+/// no key of the next range in front of the batch's.
+///
+/// Planted: the place of a closed scan on a key of the batch that is in another range.
+#[test]
+fn a_limit_that_a_seek_lifts_loses_no_key_behind_a_range() {
+    type Case<'a> = (&'a [&'a str], &'a str, bool, &'a [&'a str], &'a str, &'a [&'a str]);
+    let cases: [Case<'_>; 4] = [
+        (&["b", "c", "d", "n"], "p", false, &["b"], "d", &["d", "n"]),
+        (&["b", "c", "d", "e", "n"], "p", false, &["b"], "e", &["e", "n"]),
+        (&["b", "n", "o", "q"], "d", true, &["q"], "n", &["n", "d"]),
+        (&["b", "e", "n", "o", "q"], "d", true, &["q"], "n", &["n", "e"]),
+    ];
+    for (entries, own, reverse, before, to, after) in cases {
+        let mut options = settings::tiny();
+        options.initial_split_keys = vec![b"m".to_vec()];
+        let home = Simulated::with(7, options);
+        let db = home.open();
+        home.run(async {
+            for key in entries {
+                db.put(key, "v").await.unwrap();
+            }
+            let mut batch = WriteBatch::new();
+            batch.put(own, "v");
+            let mine = db.snapshot().with_batch(&batch).unwrap();
+            let scan = mine.scan(..);
+            let mut scan = if reverse { scan.rev() } else { scan }.limit(3);
+            for (at, key) in before.iter().chain(after).enumerate() {
+                if at == before.len() {
+                    scan.seek(to);
+                }
+                assert_eq!(scan.try_next().await.unwrap().unwrap().0, key, "{entries:?}");
+            }
+            assert_eq!(scan.try_next().await.unwrap(), None);
+        });
+    }
+}
+
 #[test]
 fn a_batch_over_a_snapshot_is_in_its_keyspaces() {
     let home = Simulated::new(3);

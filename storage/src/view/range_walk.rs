@@ -12,7 +12,7 @@ use crate::memtable::PASSED_MAX;
 /// Where a walk begins, in its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// At the beginning of the span.
+    /// At the beginning of what is inside.
     Bound,
     /// At a key, or at the next one.
     At,
@@ -143,7 +143,7 @@ pub(super) struct RangeWalk<'a> {
 
 impl RangeWalk<'_> {
     #[inline]
-    fn is_outside(&self, key: &[u8]) -> bool {
+    pub(super) fn is_outside(&self, key: &[u8]) -> bool {
         self.bound.is_some_and(|bound| if self.reverse { key < bound } else { key >= bound })
     }
 

@@ -162,6 +162,16 @@ impl ScanCursor {
         self.spec.reverse = !self.spec.reverse;
         if from_end {
             *self = Self::new(self.view.clone(), self.spec.clone(), self.tier);
+        } else if !self.done {
+            match self.start {
+                // It has not gone into this range yet.
+                Start::Bound => self.leave(),
+                // A walk that was given up may have gone on to the next range.
+                Start::At | Start::After => {
+                    let superversion = &self.view.superversion;
+                    self.range = superversion.route_index(self.spec.keyspace, &self.last);
+                }
+            }
         }
     }
 
@@ -227,17 +237,25 @@ impl ScanCursor {
 
     /// Notes where the walker stands. The walker may be dropped then.
     fn note_place(&mut self) {
-        let Some(walker) = self.walker.as_ref().filter(|_| self.is_placed) else { return };
-        let (valid, key) = each_walker!(walker, c => {
-            let valid = c.valid();
-            (valid, if valid { c.key() } else { &[] })
+        if !self.is_placed {
+            return;
+        }
+        let mut last = std::mem::take(&mut self.last);
+        last.clear();
+        let (walker, walk) = self.range_walk();
+        let is_inside = each_walker!(walker, c => {
+            let is_inside = c.valid() && !walk.is_outside(c.key());
+            if is_inside {
+                last.extend_from_slice(c.key());
+            }
+            is_inside
         });
-        if valid {
+        self.last = last;
+        if is_inside {
             self.start = if self.is_lent { Start::After } else { Start::At };
-            self.last.clear();
-            self.last.extend_from_slice(key);
         } else {
-            // The last step reached the end of the range.
+            // The last step reached the end of the range. There may be keys of other ranges behind
+            // it, but not all that these ranges have.
             self.leave();
         }
     }
@@ -448,6 +466,7 @@ impl ScanCursor {
     fn leave(&mut self) {
         self.walker = None;
         self.is_placed = false;
+        self.start = Start::Bound;
         let Some(range) = self.range else {
             self.done = true;
             return;

@@ -4,9 +4,11 @@
 mod excised;
 mod landings;
 mod long;
+mod outside;
 mod toy;
 
 use super::*;
+use crate::batch::WriteBatch;
 use crate::compact::{
     self, Choice, ClaimedJob, Claims, CompactionOptions, Job, ManualStep, Merge, Rounds, Situation,
     TableSink,

@@ -272,8 +272,35 @@ impl Toy {
     }
 }
 
+/// The same view as after a split: ranges share what is sealed.
+pub(super) fn shared(view: &View) -> View {
+    let old = &view.superversion;
+    let mut ranges = old.ranges.clone();
+    let sealed: Vec<_> = ranges.iter().flat_map(|range| range.sealed.clone()).collect();
+    for range in &mut ranges {
+        range.sealed.clone_from(&sealed);
+    }
+    let Superversion { number, epoch, born, .. } = **old;
+    let shared = Superversion::new(number, epoch, born, Arc::default(), ranges);
+    View { superversion: Arc::new(shared), ..view.clone() }
+}
+
+/// The same view with a batch over it, and what it shows. The batch has keys of all ranges.
+fn under_a_batch(view: &View, model: &Model) -> (View, Model) {
+    let (mut batch, mut model) = (WriteBatch::new(), model.clone());
+    batch.delete_range(key_of(50)..key_of(53));
+    model.retain(|key, _| !(key_of(50)..key_of(53)).contains(key));
+    // Other keys whenever there is another model.
+    for key in (model.len() as u16 % 5..KEYS).step_by(6) {
+        batch.put(key_of(key), "mine").delete(key_of(key + 3));
+        model.insert(key_of(key), b"mine".to_vec());
+        model.remove(&key_of(key + 3));
+    }
+    (view.with(OwnWrites::new(&batch)).unwrap(), model)
+}
+
 /// Chunks, and entries one by one, in turn. A cold block is waited for once, by a fork; then the
-/// walk goes on without waiting.
+/// walk goes on without waiting. In every other walk the layers are closed after each chunk.
 pub(super) fn scan(
     view: &View,
     spec: &ScanSpec,
@@ -298,6 +325,9 @@ pub(super) fn scan(
         all.extend(batch.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
         if !more {
             return all;
+        }
+        if entries_max.is_multiple_of(2) {
+            cursor.close();
         }
         for _ in 0..entries_max % 4 {
             let mut advanced = cursor.advance();
@@ -361,6 +391,14 @@ pub(super) fn check_view(view: &View, model: &Model, spans: &[(Span, bool, usize
         );
     }
     check_stacks(view, model);
+    check_scans(view, model, spans, cold);
+    let shared = shared(view);
+    check_scans(&shared, model, spans, cold);
+    let (mine, model) = under_a_batch(&shared, model);
+    check_scans(&mine, &model, spans, cold);
+}
+
+fn check_scans(view: &View, model: &Model, spans: &[(Span, bool, usize)], cold: bool) {
     for (span, reverse, entries_max) in spans {
         let mut spec = ScanSpec::new(KeyspaceId::DEFAULT, span.clone());
         spec.reverse = *reverse;
