@@ -6,6 +6,7 @@
 use super::sink::TableSink;
 use crate::error::Result;
 use crate::iter::Cursor;
+use crate::key::Seqno;
 use crate::table::TableMeta;
 use crate::version::ShardCuts;
 use bytes::Bytes;
@@ -29,16 +30,20 @@ pub fn write_tables<C: Cursor + ?Sized>(
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Option<Vec<TableMeta>>> {
     let mut cuts = ShardCuts::at(bounds);
-    let mut entries = 0;
+    let (mut entries, mut steps) = (0, 0);
     cursor.seek_first()?;
     while cursor.valid() {
-        if cuts.passes(cursor.key()) {
-            sink.cut()?;
+        // A cursor that rests is at a key without an entry to show; see `Cursor`.
+        if cursor.seqno() > Seqno::ZERO {
+            if cuts.passes(cursor.key()) {
+                sink.cut()?;
+            }
+            sink.add(cursor.key(), cursor.seqno(), cursor.kind(), cursor.value())?;
+            entries += 1;
         }
-        sink.add(cursor.key(), cursor.seqno(), cursor.kind(), cursor.value())?;
         cursor.next()?;
-        entries += 1;
-        if entries % ASKED_EVERY == 0 && !goes_on() {
+        steps += 1;
+        if steps % ASKED_EVERY == 0 && !goes_on() {
             return Ok(None);
         }
     }
@@ -52,11 +57,12 @@ pub fn write_tables<C: Cursor + ?Sized>(
 mod tests {
     use super::*;
     use crate::filename::FileNumber;
-    use crate::key::{Kind, Seqno, Span};
+    use crate::key::{Kind, Span};
     use crate::memtable::memtable;
     use crate::table::TableOptions;
     use crate::version::Shards;
     use crate::vfs::{MemVfs, Vfs};
+    use crate::view::MemtableSlice;
     use std::path::Path;
     use std::sync::Arc;
 
@@ -79,6 +85,32 @@ mod tests {
             TableSink::new(&vfs, Path::new("/db"), [1; 16], TableOptions::default(), numbers);
         let mut cursor = table.cursor(Seqno::MAX);
         write_tables(&mut cursor, sink, shards.bounds(), &|| true).unwrap().unwrap()
+    }
+
+    /// Planted: a rest that is written as a tombstone.
+    #[test]
+    fn a_memtable_with_many_spans_cut_out_is_flushed_without_them() {
+        let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
+        vfs.create_dir_all(Path::new("/db")).unwrap();
+        let (table, mut writer) = memtable(1);
+        let key = |n: u16| n.to_be_bytes();
+        for n in 0..1_000 {
+            writer.insert(&key(n), Seqno(u64::from(n) + 1), Kind::Put, b"value");
+        }
+        writer.freeze();
+        let one = |n: u16| Span {
+            lo: Bytes::copy_from_slice(&key(n)),
+            hi: Some(Bytes::from([&key(n)[..], b"+"].concat())),
+        };
+        let spans: Vec<_> = (0..1_000).filter(|n| n % 300 != 0).map(one).collect();
+        let slice = MemtableSlice::whole(table).without(&spans);
+        let numbers = || FileNumber(1);
+        let sink =
+            TableSink::new(&vfs, Path::new("/db"), [1; 16], TableOptions::default(), numbers);
+        let tables = write_tables(&mut slice.cursor(Seqno::MAX), sink, &[], &|| true);
+        let tables = tables.unwrap().unwrap();
+        let [meta] = &tables[..] else { panic!("{tables:?}") };
+        assert_eq!((meta.entries, meta.tombstones, meta.min_seqno), (4, 0, Seqno(1)));
     }
 
     #[test]

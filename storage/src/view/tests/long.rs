@@ -110,3 +110,35 @@ fn b2_younger_keys_are_passed_a_bounded_number_at_a_time() {
         assert_eq!(found, wanted);
     }
 }
+
+/// A batch deletes very many ranges, each with a key below it: each call looks behind a bounded
+/// number of them, and the entries between them come out.
+///
+/// Planted: a cursor that passes all spans in one step.
+#[test]
+fn the_ranges_that_a_batch_deletes_are_passed_a_bounded_number_at_a_time() {
+    const RANGES: u32 = 20_000;
+    let key = |n: u32| format!("key{n:06}").into_bytes();
+    let mut toy = Toy::new(&[b"key010000"]);
+    let mut batch = WriteBatch::new();
+    for n in 0..RANGES {
+        toy.write(&key(n), Some(b"gone"));
+        batch.delete_range(key(n)..[&key(n)[..], b"+"].concat());
+    }
+    for n in [0, 9_999, 10_000, RANGES - 1] {
+        toy.write(&[&key(n)[..], b"x"].concat(), Some(b"left"));
+    }
+    batch.put(key(15_000), "mine");
+    let view = toy.view().with(OwnWrites::new(&batch)).unwrap();
+    for reverse in [false, true] {
+        let turns_max = RANGES as usize;
+        let (mut keys, turns) = walk(&view, reverse, turns_max);
+        println!("reverse {reverse}: {turns} turns");
+        assert!(turns > 10, "one turn passes too many: {turns} turns");
+        if reverse {
+            keys.reverse();
+        }
+        let wanted = ["key000000x", "key009999x", "key010000x", "key015000", "key019999x"];
+        assert_eq!(keys, wanted.map(str::as_bytes));
+    }
+}
