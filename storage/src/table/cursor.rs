@@ -5,7 +5,7 @@
 //! again.
 
 use super::block::{Block, BlockCursor, Broken};
-use super::reader::{ReadTier, Table};
+use super::reader::{ReadTier, Table, check_short};
 use super::trailer::{unshared, zeroed};
 use crate::error::Result;
 use crate::give_way;
@@ -180,6 +180,9 @@ impl TableCursor {
     /// Opens block `i` out of the window. What goes into the cache is a copy: a slice would keep
     /// the whole window alive.
     fn open_ahead(&self, i: usize, buffer: Arc<[u8]>, at: usize) -> Result<Block> {
+        if self.how.tier == ReadTier::Memory {
+            check_short(&buffer[at..at + self.table.index().place(i).1])?;
+        }
         let block = self.table.open_block(i, buffer, at)?;
         if self.how.fill_cache {
             self.table.cache(i, block.detached());

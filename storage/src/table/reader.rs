@@ -10,7 +10,8 @@ use super::options::TableId;
 use super::properties::{self, TableMeta};
 use super::section::{load_filter, read, read_into, read_section, refuse};
 use super::trailer::{
-    ChecksumSeed, INFLATED_BYTES_MAX, OpenedBlock, check_bytes, check_trailer, unshared, zeroed,
+    ChecksumSeed, INFLATED_BYTES_MAX, OpenedBlock, check_bytes, check_trailer, raw_bytes, unshared,
+    zeroed,
 };
 use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
@@ -24,11 +25,15 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadTier {
     /// Memory only, the system's page cache included. A block that is not there is
-    /// `Error::WouldBlock`.
+    /// `Error::WouldBlock`. So is one that is large and not in the block cache.
     Memory,
     /// To the disk, however long that takes. Joins a read of the same block that is under way.
     Disk,
 }
+
+/// A longer block is not read under `ReadTier::Memory`: to copy and to check it takes so long that
+/// other tasks of the thread would notice.
+const READ_AT_ONCE_BYTES_MAX: usize = 256 << 10;
 
 /// What a table says about a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +58,15 @@ pub struct Table {
     meta: TableMeta,
     footer: Footer,
     filter_broken: bool,
+}
+
+/// Is this block, as it is stored, as short when it is inflated? A damaged one may say anything;
+/// whoever may wait finds that out.
+///
+/// # Errors
+/// `WouldBlock` if it is not.
+pub(super) fn check_short(stored: &[u8]) -> Result<()> {
+    if raw_bytes(stored) > READ_AT_ONCE_BYTES_MAX { Err(Error::WouldBlock) } else { Ok(()) }
 }
 
 impl Table {
@@ -338,10 +352,14 @@ impl Table {
             (ReadTier::Disk, false) => self.read_block(i),
             (ReadTier::Memory, _) => {
                 let (offset, length) = self.index.place(i);
+                if length > READ_AT_ONCE_BYTES_MAX {
+                    return Err(Error::WouldBlock);
+                }
                 let mut stored = zeroed(length);
                 if !self.try_read(unshared(&mut stored), offset)? {
                     return Err(Error::WouldBlock);
                 }
+                check_short(&stored)?;
                 let block = self.open_block(i, stored, 0)?;
                 if fill_cache {
                     self.cache(i, block.clone());

@@ -237,6 +237,53 @@ fn a_reader_that_must_not_wait_is_told_so() {
     assert_eq!(seen, model.len());
 }
 
+/// It is read, checked and kept by a thread that may take its time, wherever it is.
+///
+/// Planted: no bound; one for values of 64 KiB.
+#[test]
+fn a_reader_that_must_not_wait_reads_no_large_block() {
+    let mut random = Random(5);
+    let mut entry = |bytes: usize| {
+        let value = (0..bytes).map(|_| random.next() as u8).collect::<Vec<_>>();
+        (Seqno(1), Kind::Put, value)
+    };
+    let model: BTreeMap<_, _> =
+        [(b"a".to_vec(), entry(64 << 10)), (b"b".to_vec(), entry(300 << 10))].into_iter().collect();
+    let vfs = memory();
+    write(&vfs, &model, &TableOptions::default()).unwrap();
+    let table = open(&vfs, &BlockCache::new(8 << 20)).unwrap();
+    let found =
+        |key: &[u8]| table.get(key, hash64(key), ReadTier::Memory).map(|found| found.is_some());
+    assert!(found(b"a").unwrap());
+    assert!(matches!(found(b"b"), Err(Error::WouldBlock)));
+    let how = CursorOptions { tier: ReadTier::Memory, ..CursorOptions::default() };
+    let mut cursor = table.cursor(how);
+    cursor.seek_first().unwrap();
+    assert!(matches!(cursor.next(), Err(Error::WouldBlock)));
+    get(&table, b"b").unwrap();
+    assert!(found(b"b").unwrap(), "it is in the cache");
+}
+
+/// A short block that is long when it is inflated.
+#[test]
+fn a_reader_that_must_not_wait_inflates_no_large_block() {
+    let zeros = (Seqno(1), Kind::Put, vec![0; 300 << 10]);
+    let model: BTreeMap<_, _> = (0..8_u8).map(|n| (vec![n], zeros.clone())).collect();
+    let vfs = memory();
+    let options = TableOptions { compression: Compression::Lz4, ..TableOptions::default() };
+    write(&vfs, &model, &options).unwrap();
+    let table = open(&vfs, &BlockCache::new(0)).unwrap();
+    assert!(matches!(table.get(&[3], hash64(&[3]), ReadTier::Memory), Err(Error::WouldBlock)));
+    let mut how = CursorOptions::default();
+    let mut cursor = table.cursor(how);
+    cursor.seek_first().unwrap();
+    (1..8).for_each(|_| cursor.next().unwrap());
+    how.tier = ReadTier::Memory;
+    for seek in 0..8 {
+        assert!(matches!(table.cursor(how).seek(&[seek]), Err(Error::WouldBlock)));
+    }
+}
+
 #[test]
 fn values_share_their_block_only_when_they_are_a_good_part_of_it() {
     let mut model = Model::new();
