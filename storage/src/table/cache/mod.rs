@@ -42,6 +42,8 @@ pub struct BlockCache {
     index_bytes: AtomicU64,
     filter_bytes: AtomicU64,
     idle: Arc<IdleBytes>,
+    /// The memory of closed tables' places that the blocks' capacity has last left out.
+    places_left_out: AtomicU64,
     /// Held while the blocks' capacity follows the tables'.
     resizing: Mutex<()>,
 }
@@ -50,6 +52,8 @@ pub struct BlockCache {
 const IDLE_PLACES_PART: u64 = 16;
 /// So do those whose blocks take more than this part.
 const IDLE_BLOCKS_PART: u64 = 4;
+/// The blocks get the room of closed tables' places when it is this part of the cache.
+const ROOM_BACK_PART: u64 = 64;
 /// Lookups are counted in so many stripes.
 const COUNT_STRIPES: usize = 16;
 
@@ -85,6 +89,7 @@ impl BlockCache {
             index_bytes: AtomicU64::new(0),
             filter_bytes: AtomicU64::new(0),
             idle: Arc::default(),
+            places_left_out: AtomicU64::new(0),
             resizing: Mutex::new(()),
         })
     }
@@ -109,22 +114,52 @@ impl BlockCache {
         self.filter_bytes.load(Relaxed)
     }
 
-    /// Gives the blocks what the tables leave.
+    /// A table was opened or closed: gives the blocks what the tables leave, and lets the blocks of
+    /// closed tables go if these have become many.
     fn resize(&self) {
-        let _one = lock(&self.resizing);
+        let one = lock(&self.resizing);
+        let capacity = self.capacity_bytes;
+        let is_much = self.idle.places_bytes.load(Relaxed) > capacity / IDLE_PLACES_PART
+            || self.idle.blocks_bytes.load(Relaxed) > capacity / IDLE_BLOCKS_PART;
+        self.give_room();
+        if is_much {
+            self.shards.iter().for_each(CacheShard::sweep);
+        }
+        drop(one);
+    }
+
+    /// Under `resizing`.
+    fn give_room(&self) {
         let capacity = self.capacity_bytes;
         let places = self.idle.places_bytes.load(Relaxed);
-        let is_much = places > capacity / IDLE_PLACES_PART
-            || self.idle.blocks_bytes.load(Relaxed) > capacity / IDLE_BLOCKS_PART;
+        self.places_left_out.store(places, Relaxed);
         let tables = self.index_bytes() + self.filter_bytes();
         let rest = capacity.saturating_sub(tables).max(capacity / 4);
         let rest = rest.saturating_sub(places.min(capacity / 8));
         for shard in &self.shards {
             shard.set_capacity(rest / self.shards.len() as u64);
-            if is_much {
-                shard.sweep();
-            }
         }
+    }
+
+    /// A block came, and others may have left. If they were the last ones of closed tables, there
+    /// is more room.
+    fn take_room_back(&self) {
+        if self.has_room_back() {
+            let one = lock(&self.resizing);
+            // Several may have seen it.
+            if self.has_room_back() {
+                self.give_room();
+            }
+            drop(one);
+        }
+    }
+
+    #[inline]
+    fn has_room_back(&self) -> bool {
+        let before = self.places_left_out.load(Relaxed);
+        let places = self.idle.places_bytes.load(Relaxed);
+        let back = before.saturating_sub(places);
+        back > self.capacity_bytes / ROOM_BACK_PART || back > 0 && places == 0
     }
 
     /// What the cache's blocks hold, in bytes, its own overhead included.
@@ -230,10 +265,9 @@ impl TableBlocks {
 
     /// Keeps block `i`, which was read without waiting.
     pub(super) fn insert(&self, i: usize, block: Block) {
-        if let Some(shard) = self.shard(i)
-            && shard.insert(&self.slots, i, block)
-        {
-            self.cache.resize();
+        if let Some(shard) = self.shard(i) {
+            shard.insert(&self.slots, i, block);
+            self.cache.take_room_back();
         }
     }
 
@@ -246,10 +280,8 @@ impl TableBlocks {
         read: impl FnOnce() -> Result<Block>,
     ) -> Result<Block> {
         let Some(shard) = self.shard(i) else { return read() };
-        let (block, is_swept) = shard.get_or_read(&self.slots, i, read)?;
-        if is_swept {
-            self.cache.resize();
-        }
+        let block = shard.get_or_read(&self.slots, i, read)?;
+        self.cache.take_room_back();
         Ok(block)
     }
 }

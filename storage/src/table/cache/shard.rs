@@ -85,40 +85,36 @@ impl CacheShard {
         drop(left);
     }
 
-    /// Keeps block `i`, if there is room for it and it is not here already.
-    ///
-    /// Returns true if the last blocks of closed tables have been looked for, so that there may be
-    /// more room for the others.
-    pub(super) fn insert(&self, slots: &Arc<Slots>, i: usize, block: Block) -> bool {
+    /// Keeps block `i`, if there is room for it and it is not here already. Places of closed tables
+    /// may be gone afterwards.
+    pub(super) fn insert(&self, slots: &Arc<Slots>, i: usize, block: Block) {
         let bytes = block.memory_bytes() as u64 + OVERHEAD_BYTES;
         let mut kept = lock(&self.kept);
         if !slots.lacks(i) {
-            return false;
+            return;
         }
         let was_swept = kept.sweep(&self.sweep_due);
         let left = kept.make_room(bytes, &self.grace);
-        let is_swept = !was_swept.is_empty() && kept.queues.is_swept();
         if kept.used_bytes() + bytes <= kept.capacity_bytes && slots.put(i, block) {
             let bytes = u32::try_from(bytes).expect("a block is not longer than 2 GiB");
             kept.queues.push(Arc::clone(slots), i, bytes);
         }
         drop(kept);
         drop((left, was_swept));
-        is_swept
     }
 
     /// Block `i`, read by `read` if it is not here. Of several threads that ask for it only one
-    /// reads; the others wait. If that one fails, the next one tries. The flag is that of `insert`.
+    /// reads; the others wait. If that one fails, the next one tries.
     pub(super) fn get_or_read(
         &self,
         slots: &Arc<Slots>,
         i: usize,
         read: impl FnOnce() -> Result<Block>,
-    ) -> Result<(Block, bool)> {
+    ) -> Result<Block> {
         let flight = loop {
             let mut kept = lock(&self.kept);
             if let Some(block) = slots.look(i, &self.grace, Block::clone) {
-                return Ok((block, false));
+                return Ok(block);
             }
             let is_it =
                 |flight: &&Arc<Flight>| flight.block == i && Arc::ptr_eq(&flight.slots, slots);
@@ -129,14 +125,14 @@ impl CacheShard {
             };
             drop(kept);
             if let Some(block) = flight.wait() {
-                return Ok((block, false));
+                return Ok(block);
             }
         };
         let mut landing = Landing { shard: self, flight, block: None };
         let block = read()?;
-        let is_swept = self.insert(slots, i, block.clone());
+        self.insert(slots, i, block.clone());
         landing.block = Some(block.clone());
-        Ok((block, is_swept))
+        Ok(block)
     }
 }
 

@@ -263,6 +263,33 @@ fn places_of_closed_tables_are_bounded() {
     assert_eq!(cache.index_bytes(), 0);
 }
 
+/// What the places of closed tables took is room for blocks again, wherever their last blocks were
+/// in the queues, and whether a sweep took these out or they went by themselves.
+///
+/// Planted: a look at the places only where the last step of a sweep finds something.
+#[test]
+fn room_that_the_places_of_closed_tables_took_comes_back() {
+    const CAPACITY: u64 = 2 << 20;
+    // Those of one go by themselves; more are swept.
+    for closed in [1, 3] {
+        let cache = BlockCache::new(CAPACITY);
+        let others = table(&cache, 5_000);
+        let all: Vec<_> = (0..closed).map(|_| BlockPlaces::default()).collect();
+        let open = |places| TableBlocks::new(Arc::clone(&cache), Some(places), 10_000, 0, 0);
+        let closing: Vec<_> = all.iter().map(open).collect();
+        for table in &closing {
+            table.insert(0, block(1000));
+        }
+        (0..1_000).for_each(|i| others.insert(i, block(1000)));
+        drop(closing);
+        assert_eq!(cache.idle.places_bytes.load(Relaxed), closed * 80_000);
+        (1_000..5_000).for_each(|i| others.insert(i, block(1000)));
+        assert_eq!(cache.idle.places_bytes.load(Relaxed), 0);
+        let used = cache.used_bytes() + cache.index_bytes();
+        assert!((CAPACITY - (48 << 10)..=CAPACITY).contains(&used), "{closed}: {used}");
+    }
+}
+
 /// What a reader kept from leaving goes when it has left, without another block that comes.
 #[test]
 fn room_that_a_reader_holds_is_made_later() {
