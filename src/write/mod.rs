@@ -323,8 +323,8 @@ impl Db {
         Ok(submitted.map_err(|rejected| rejected.failure)?)
     }
 
-    /// `batch` as it goes into the log, or why it cannot. A heavy batch is copied by an engine
-    /// thread.
+    /// `batch` as it goes into the log, or why it cannot, with the batch. A heavy batch is copied
+    /// by an engine thread.
     async fn checked(&self, batch: WriteBatch) -> Result<WriteBatch> {
         if let Err(what) = self.check(&batch) {
             return Err(Error::invalid(what).with_batch(batch));
@@ -334,7 +334,10 @@ impl Db {
             return Ok(batch);
         }
         let batch = if is_heavy(batch.encoded_len(), batch.len() as u32) {
-            self.engine().read_pool().read(move || batch.within(keyspace)).await?
+            let copy = move |batch: &WriteBatch| batch.copied_within(keyspace);
+            let copied =
+                self.engine().write_path().work_elsewhere(batch, copy, WaitLimit::Forever).await;
+            copied.map_err(|(batch, failure)| Error::from(failure).with_batch(batch))?
         } else {
             batch.within(keyspace)
         };

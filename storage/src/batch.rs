@@ -290,10 +290,14 @@ impl WriteBatch {
     /// the default keyspace is not named. Copies the batch only if it must change.
     #[must_use]
     #[doc(hidden)]
-    pub fn within(mut self, keyspace: KeyspaceRef) -> Self {
-        if self.is_within(keyspace.id) {
-            return self;
-        }
+    pub fn within(self, keyspace: KeyspaceRef) -> Self {
+        if self.is_within(keyspace.id) { self } else { self.copied_within(keyspace) }
+    }
+
+    /// A copy of the batch, encoded as the log needs it; see `within`.
+    #[must_use]
+    #[doc(hidden)]
+    pub fn copied_within(&self, keyspace: KeyspaceRef) -> Self {
         let home = if self.keyspace.is_some() { KeyspaceId::DEFAULT } else { keyspace.id };
         let name = |named: Option<KeyspaceId>| {
             Some(named.unwrap_or(home)).filter(|keyspace| !keyspace.is_default())
@@ -312,11 +316,19 @@ impl WriteBatch {
             let PointOperation { kind, key, value, .. } = operation;
             put_operation(&mut encoded, name(named), kind, key, value);
         }
-        (self.encoded, self.deleted) = (encoded, deleted);
-        (self.is_open, self.names_default) = (false, false);
-        self.database = Some(keyspace.database);
-        self.keyspace.get_or_insert(keyspace);
-        self
+        Self {
+            encoded,
+            count: self.count,
+            deleted,
+            database: Some(keyspace.database),
+            keyspace: self.keyspace.or(Some(keyspace)),
+            is_open: false,
+            names_default: false,
+            is_mixed: self.is_mixed,
+            shortest_key: self.shortest_key,
+            longest_key: self.longest_key,
+            longest_value: self.longest_value,
+        }
     }
 
     /// Length of the encoded operations in bytes, without the deleted ranges.

@@ -268,6 +268,54 @@ fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queu
     assert!(waits.as_mut().poll(context).is_pending());
 }
 
+/// Bytes that say how many of their kind are alive.
+struct Counted(Bytes, #[expect(dead_code, reason = "its references are counted")] Arc<()>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// No thread reads here, so the jobs stay queued.
+///
+/// Planted: a job that owns the bytes of the write.
+#[test]
+fn what_is_given_up_in_the_read_threads_queue_keeps_no_payload() {
+    let runtime = Stepped::new();
+    let opening =
+        Engine::open(config("/given-up", 2), Arc::new(MemVfs::new()), Arc::new(runtime.clone()));
+    let engine = runtime.run("none", opening).expect("an empty directory opens");
+    let path = engine.write_path();
+    let context = &mut Context::from_waker(Waker::noop());
+    let alive = Arc::new(());
+    let (plain, operations) = heavy();
+    let counted = || Bytes::from_owner(Counted(plain.clone(), Arc::clone(&alive)));
+    let not_routed = |payload| match path.submit_owned(payload, operations, Durability::Buffered) {
+        Ok(Submitted::NotRouted(write)) => write,
+        other => panic!("{other:?}"),
+    };
+    for _ in 0..50 {
+        let mut dropped =
+            Box::pin(path.route_and_submit(not_routed(counted()), WaitLimit::Forever));
+        assert!(dropped.as_mut().poll(context).is_pending());
+        drop(dropped);
+        let soon = WaitLimit::Until(runtime.now() + Duration::from_millis(1));
+        let mut late = Box::pin(path.route_and_submit(not_routed(heavy().0), soon));
+        assert!(late.as_mut().poll(context).is_pending());
+        runtime.advance(Duration::from_millis(2));
+        let Poll::Ready(Err(refused)) = late.as_mut().poll(context) else { panic!("it is late") };
+        let payload = refused.payload.expect("it comes back");
+        assert!(payload.is_unique(), "the caller gets it back without a copy");
+    }
+    assert_eq!(engine.read_pool().queued(), 100);
+    assert_eq!(Arc::strong_count(&alive), 1, "the queue keeps payloads");
+    let mut waits = Box::pin(path.route_and_submit(not_routed(counted()), WaitLimit::Forever));
+    assert!(waits.as_mut().poll(context).is_pending());
+    runtime.run_all_but(&[]);
+    assert!(waits.as_mut().poll(context).is_ready(), "the thread passes over what was given up");
+}
+
 /// As `engine`, with running threads.
 fn running(dir: &str, ranges: u8) -> Engine {
     let opened =

@@ -8,8 +8,10 @@ use crate::admission::waits::{Stopwatch, WaitPlace};
 use crate::failure::{Failure, Scope, WriteFailure};
 use crate::range_owner::message::is_heavy;
 use crate::range_owner::route::Part;
+use crate::runtime::pool::NotRun;
 use crate::version_manager::ask_for_room;
-use futures::future::{Either, FutureExt, select};
+use bytes::Bytes;
+use futures::future::{Either, pending, select};
 use sluicedb_kernel::semaphore::Refused;
 use sluicedb_storage::batch::memory_bytes;
 use sluicedb_storage::version::RangeId;
@@ -106,9 +108,7 @@ impl WritePath {
     }
 
     /// Has an engine thread find the ranges that `write` touches, then sends the write if there is
-    /// room. As in `submit`, a deadline that has already passed does not fail the write. Without
-    /// limit this does not wait for a place in the read threads' queue; once the write has a
-    /// place it waits for the routing.
+    /// room. As in `submit`, a deadline that has already passed does not fail the write.
     ///
     /// # Errors
     /// `Overloaded` if no thread has routed it by the deadline, or if the queue has no place; as
@@ -135,40 +135,68 @@ impl WritePath {
     }
 
     async fn found_route(&self, write: &Write, limit: WaitLimit) -> Result<Routed, WriteFailure> {
-        let began = self.environment.now();
-        let find = self.find_route(write);
-        let route = match limit {
-            WaitLimit::Never => {
-                let route = self.reads.try_run(find);
-                route.ok_or_else(|| self.too_much(Scope::Global, Duration::ZERO))?.left_future()
-            }
-            WaitLimit::Until(_) | WaitLimit::Forever => self.reads.run(find).right_future(),
-        };
-        let route = pin!(route);
-        let routed = match limit {
-            WaitLimit::Until(deadline) if deadline > began => {
-                match select(route, self.environment.runtime.sleep_until(deadline)).await {
-                    Either::Left((routed, _)) => routed,
-                    Either::Right(_) => {
-                        let waited = self.environment.now().saturating_duration_since(began);
-                        return Err(self.too_much(Scope::Global, waited));
-                    }
-                }
-            }
-            WaitLimit::Until(_) | WaitLimit::Forever | WaitLimit::Never => route.await,
-        };
-        routed.map_err(WriteFailure::not_applied)?
+        let find = self.find_route(write.operations);
+        let routed = self.work_elsewhere(write.payload.clone(), find, limit).await;
+        routed.map_err(|(_, failure)| failure)?
     }
 
-    /// The routing of `write`, for an engine thread. It loads the superversion when it runs and
-    /// does not hold one before: see `admit_and_send`.
-    pub(super) fn find_route(
+    /// Has an engine thread do `work` on `input`, because it is too heavy for this thread. With
+    /// `Never` it takes a place in the threads' queue that is free now, and then waits for the work.
+    /// Before a deadline it waits for a place and for the thread. The queue keeps no input of a
+    /// caller who has given up.
+    ///
+    /// # Errors
+    /// `Overloaded` if there is no place, or if the work has not begun by the deadline; the reason
+    /// why the engine has stopped. With the input.
+    ///
+    /// # Cancellation
+    /// If it is dropped before the work begins, nothing has happened.
+    pub async fn work_elsewhere<I, T>(
         &self,
-        write: &Write,
-    ) -> impl FnOnce() -> Result<Routed, WriteFailure> + Send + 'static {
-        let (topology, payload) = (Arc::clone(&self.topology), write.payload.clone());
-        let operations = write.operations;
-        move || Routed::of(&topology.superversion.load_full(), &payload, operations)
+        input: I,
+        work: impl FnOnce(&I) -> T + Send + 'static,
+        limit: WaitLimit,
+    ) -> Result<T, (I, WriteFailure)>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let began = self.environment.now();
+        let mut waits = true;
+        let done = match limit {
+            WaitLimit::Until(deadline) if deadline > began => {
+                let late = self.environment.runtime.sleep_until(deadline);
+                self.reads.run_on(input, work, late).await
+            }
+            WaitLimit::Until(_) | WaitLimit::Forever => {
+                self.reads.run_on(input, work, pending()).await
+            }
+            WaitLimit::Never => {
+                waits = false;
+                self.reads.try_run_on(input, work).await
+            }
+        };
+        done.map_err(|(input, why)| {
+            let failure = match why {
+                NotRun::GivenUp(()) if waits => {
+                    let waited = self.environment.now().saturating_duration_since(began);
+                    self.too_much(Scope::Global, waited)
+                }
+                NotRun::GivenUp(()) => self.too_much(Scope::Global, Duration::ZERO),
+                NotRun::Failed(failure) => WriteFailure::not_applied(failure),
+            };
+            (input, failure)
+        })
+    }
+
+    /// The routing of a payload, for an engine thread. It loads the superversion when it runs and
+    /// does not hold one before: see `admit_and_send`.
+    fn find_route(
+        &self,
+        operations: u32,
+    ) -> impl FnOnce(&Bytes) -> Result<Routed, WriteFailure> + Send + 'static {
+        let topology = Arc::clone(&self.topology);
+        move |payload| Routed::of(&topology.superversion.load_full(), payload, operations)
     }
 
     /// Waits for room, then sends.
@@ -206,13 +234,12 @@ impl WritePath {
             let heavy = is_heavy(write.payload.len(), write.operations);
             let routed = if heavy && !superversion.is_one() {
                 drop(superversion);
-                let route = pin!(self.reads.run(self.find_route(&write)));
-                let give_up = pin!(self.give_up(&write, limit));
-                match select(route, give_up).await {
-                    Either::Left((routed, _)) => {
-                        routed.map_err(WriteFailure::not_applied).and_then(|routed| routed)
-                    }
-                    Either::Right((why, _)) => Err(self.given_up(why, &stopwatch)),
+                let find = self.find_route(write.operations);
+                let give_up = self.give_up(&write, limit);
+                match self.reads.run_on(write.payload.clone(), find, give_up).await {
+                    Ok(routed) => routed,
+                    Err((_, NotRun::GivenUp(why))) => Err(self.given_up(why, &stopwatch)),
+                    Err((_, NotRun::Failed(why))) => Err(WriteFailure::not_applied(why)),
                 }
             } else {
                 Routed::of(&superversion, &write.payload, write.operations)
