@@ -324,8 +324,8 @@ impl Db {
     }
 
     /// `batch` as it goes into the log, or why it cannot, with the batch. A heavy batch is copied
-    /// by an engine thread.
-    async fn checked(&self, batch: WriteBatch) -> Result<WriteBatch> {
+    /// by an engine thread, within `limit`.
+    async fn checked(&self, batch: WriteBatch, limit: WaitLimit) -> Result<WriteBatch> {
         if let Err(what) = self.check(&batch) {
             return Err(Error::invalid(what).with_batch(batch));
         }
@@ -335,8 +335,7 @@ impl Db {
         }
         let batch = if is_heavy(batch.encoded_len(), batch.len() as u32) {
             let copy = move |batch: &WriteBatch| batch.copied_within(keyspace);
-            let copied =
-                self.engine().write_path().work_elsewhere(batch, copy, WaitLimit::Forever).await;
+            let copied = self.engine().write_path().work_elsewhere(batch, copy, limit).await;
             copied.map_err(|(batch, failure)| Error::from(failure).with_batch(batch))?
         } else {
             batch.within(keyspace)
@@ -384,7 +383,7 @@ impl Db {
                         and without a deadline";
             return Err(Error::invalid(what).with_batch(batch));
         }
-        let batch = self.checked(batch).await?;
+        let batch = self.checked(batch, options.limit).await?;
         let spans = batch.deleted_ranges();
         let (seqno, _) = self.engine().replace(spans, Content::Batch(batch)).await?;
         Ok(seqno)
@@ -397,7 +396,7 @@ impl Db {
         options: WriteOptions,
         in_stages: bool,
     ) -> Result<Submitted> {
-        let mut batch = self.checked(batch).await?;
+        let mut batch = self.checked(batch, options.limit).await?;
         let (operations, durability) = (batch.len() as u32, self.durability(options));
         let (path, payload) = (self.engine().write_path(), Bytes::from(batch.take_encoded()));
         let submitted = if in_stages {

@@ -64,7 +64,8 @@ impl WriteOptions {
     /// The same, with a deadline. If there is no room by `deadline`, the write is refused as
     /// [`Overloaded`](crate::ErrorKind::Overloaded) and nothing is written.
     ///
-    /// The deadline bounds only the wait for room. Once there is room a write is never given up,
+    /// The deadline bounds only the wait for room, and for an engine thread that prepares a large
+    /// batch ([`no_wait`](Self::no_wait)). Once there is room a write is never given up,
     /// however long the disk takes to sync it or to read a page of the log. A deadline in the past
     /// means the same as [`no_wait`](Self::no_wait). A batch that deletes ranges takes no deadline:
     /// it waits for the disk, and is refused as `Invalid`.
@@ -88,8 +89,9 @@ impl WriteOptions {
     /// [`Overloaded`](crate::ErrorKind::Overloaded) and nothing is written. Its acknowledgement is
     /// waited for as usual.
     ///
-    /// (For a batch of very many operations an engine thread finds the ranges that it touches. That
-    /// work is waited for, as the acknowledgement is. A place in that thread's queue is not.)
+    /// (For a large batch an engine thread finds the ranges that it touches, and copies it where it
+    /// must name its keyspace. That work is waited for, as the acknowledgement is. A place in that
+    /// thread's queue is not.)
     ///
     /// # Examples
     /// ```

@@ -3,6 +3,7 @@ use crate::kit::disk::content;
 use crate::kit::oracle::Map;
 use crate::kit::settings;
 use crate::kit::settings::NO_WAIT;
+use futures::FutureExt;
 use sluicedb::{Db, Error, ErrorKind, Options, Outcome, WriteBatch, WriteOptions};
 use sluicedb_actors::runtime::Runtime;
 #[cfg(debug_assertions)]
@@ -408,5 +409,50 @@ fn a_batch_that_deletes_ranges_takes_no_deadline() {
         });
         let error = home.run(db.write_with(deletes, options)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+}
+
+/// Goal: a write that must not wait is refused, with its batch, when the threads that prepare heavy
+/// batches have no place for it: whether it is to be copied for its keyspace, or routed.
+/// Method: nobody runs those threads, so others fill their queue.
+///
+/// Planted: a copy that waits for a place whatever the limit; a deadline in the past that waits.
+#[test]
+fn who_does_not_wait_for_room_does_not_wait_for_the_threads_that_prepare_heavy_batches() {
+    let home = many_ranges(4);
+    let db = home.open();
+    let other = home.run(db.keyspace("other")).unwrap();
+    let heavy = || {
+        batch(|b| {
+            for n in 0..4_200_u32 {
+                b.delete(&n.to_be_bytes()[2..]);
+            }
+        })
+    };
+    let past = home.simulator.handle().now();
+    home.simulator.advance(std::time::Duration::from_secs(1));
+    let limits = [NO_WAIT, WriteOptions::new().by(past)];
+    // More than the queue of one thread has places for.
+    let fillers = (0..300).map(|_| {
+        let (other, batch) = (other.clone(), heavy());
+        let mut filler = tokio_test::task::spawn(async move { other.write(batch).await });
+        assert!(filler.poll().is_pending());
+        filler
+    });
+    let fillers: Vec<_> = fillers.collect();
+    for options in limits {
+        for keyspace in [&db, &other] {
+            let written = keyspace.write_with(heavy(), options).now_or_never();
+            let mut error = written.expect("it does not wait").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+            assert_eq!(error.take_batch(), Some(heavy()), "as it was");
+        }
+    }
+    drop(fillers);
+    home.simulator.settle();
+    for options in limits {
+        for keyspace in [&db, &other] {
+            home.run(keyspace.write_with(heavy(), options)).unwrap();
+        }
     }
 }

@@ -241,7 +241,8 @@ fn a_queue_that_is_closed_is_not_called_full() {
     assert!(matches!(told, Err(Failure::Closed)), "{told:?}");
 }
 
-/// No thread reads here, so the queue stays full. Planted: `run` for every limit.
+/// No thread reads here, so the queue stays full. Planted: a wait for every limit; for a deadline
+/// that has passed.
 #[test]
 fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queue() {
     let engine = engine("/no-place", 2);
@@ -260,10 +261,13 @@ fn who_does_not_wait_for_room_does_not_wait_for_a_place_in_the_read_threads_queu
         assert!(read.as_mut().poll(context).is_pending());
         queued.push(read);
     }
-    let refused = pin!(path.route_and_submit(not_routed(), WaitLimit::Never)).poll(context);
-    let Poll::Ready(Err(refused)) = refused else { panic!("{refused:?}") };
-    let why = refused.failure.failure;
-    assert!(matches!(why, Failure::Overloaded { scope: Scope::Global, .. }), "{why:?}");
+    for limit in [WaitLimit::Never, WaitLimit::Until(engine.parts.environment.now())] {
+        let refused = pin!(path.route_and_submit(not_routed(), limit)).poll(context);
+        let Poll::Ready(Err(refused)) = refused else { panic!("{refused:?}") };
+        let why = refused.failure.failure;
+        let Failure::Overloaded { scope: Scope::Global, waited } = why else { panic!("{why:?}") };
+        assert_eq!(waited, Duration::ZERO);
+    }
     let mut waits = pin!(path.route_and_submit(not_routed(), WaitLimit::Forever));
     assert!(waits.as_mut().poll(context).is_pending());
 }

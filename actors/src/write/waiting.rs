@@ -140,10 +140,10 @@ impl WritePath {
         routed.map_err(|(_, failure)| failure)?
     }
 
-    /// Has an engine thread do `work` on `input`, because it is too heavy for this thread. With
-    /// `Never` it takes a place in the threads' queue that is free now, and then waits for the work.
-    /// Before a deadline it waits for a place and for the thread. The queue keeps no input of a
-    /// caller who has given up.
+    /// Has an engine thread do `work` on `input`, because it is too heavy for this thread. Without
+    /// limit, and with a deadline that has passed, it takes a place in the threads' queue that is
+    /// free now, and then waits for the work. Before a deadline it waits for a place and for the
+    /// thread. The queue keeps no input of a caller who has given up.
     ///
     /// # Errors
     /// `Overloaded` if there is no place, or if the work has not begun by the deadline; the reason
@@ -164,14 +164,12 @@ impl WritePath {
         let began = self.environment.now();
         let mut waits = true;
         let done = match limit {
+            WaitLimit::Forever => self.reads.run_on(input, work, pending()).await,
             WaitLimit::Until(deadline) if deadline > began => {
                 let late = self.environment.runtime.sleep_until(deadline);
                 self.reads.run_on(input, work, late).await
             }
-            WaitLimit::Until(_) | WaitLimit::Forever => {
-                self.reads.run_on(input, work, pending()).await
-            }
-            WaitLimit::Never => {
+            WaitLimit::Until(_) | WaitLimit::Never => {
                 waits = false;
                 self.reads.try_run_on(input, work).await
             }
