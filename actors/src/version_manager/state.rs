@@ -108,7 +108,9 @@ struct FlushWaiter {
 pub(super) struct FlushWaiters(Vec<FlushWaiter>);
 
 impl FlushWaiters {
-    /// Answers `reply` with `stamped` once all of `memtables` are published.
+    /// Answers `reply` with `stamped` once all of `memtables` are published. Before the list grows,
+    /// callers who have given up leave it: they may ask again and again while flushes make no
+    /// progress.
     pub(super) fn wait(
         &mut self,
         memtables: HashSet<u64>,
@@ -118,6 +120,9 @@ impl FlushWaiters {
         if memtables.is_empty() {
             reply.send(Ok(stamped));
         } else {
+            if self.0.len() == self.0.capacity() {
+                self.0.retain(|waiter| !waiter.reply.is_abandoned());
+            }
             self.0.push(FlushWaiter { memtables, stamped, reply });
         }
     }
@@ -180,6 +185,22 @@ mod tests {
         waiters.failed(&[2, 4], &Failure::Closed);
         assert!(matches!((&mut first_answer).now_or_never(), Some(Ok(Err(Failure::Closed)))));
         assert!((&mut second_answer).now_or_never().is_none());
+    }
+
+    /// Planted: a list that only grows.
+    #[test]
+    fn who_gives_up_and_asks_again_and_again_is_not_remembered() {
+        let mut waiters = FlushWaiters::default();
+        let (stays, mut answer) = reply();
+        waiters.wait(HashSet::from([1]), Seqno(1), stays);
+        for n in 0..1_000 {
+            let (gives_up, given_up) = reply();
+            waiters.wait(HashSet::from([1, 2]), Seqno(n), gives_up);
+            drop(given_up);
+        }
+        assert!(waiters.0.len() <= 8, "{} wait, and one of them asks", waiters.0.len());
+        waiters.published(&[1, 2]);
+        assert!(matches!((&mut answer).now_or_never(), Some(Ok(Ok(Seqno(1))))));
     }
 
     #[test]
