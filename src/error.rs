@@ -149,7 +149,7 @@ impl Error {
         self.0.batch.take()
     }
 
-    /// The account that had no room, for [`ErrorKind::Overloaded`].
+    /// Where there was no room, for [`ErrorKind::Overloaded`].
     ///
     /// # Examples
     /// ```

@@ -51,7 +51,7 @@ fn overloaded(error: &Error) {
     assert!(error.scope().is_some());
     assert!(error.waited().is_some());
     let message = error.to_string();
-    assert!(message.contains("too much unflushed data (waited"), "{message}");
+    assert!(message.contains("has no room for more writes now (waited"), "{message}");
 }
 
 fn small_batch() -> WriteBatch {

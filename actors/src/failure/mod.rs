@@ -23,12 +23,13 @@ use std::time::Duration;
 #[cfg(not(loom))]
 pub use trouble::{Failures, Listener};
 
-/// Which account a write waits for, or was refused by.
+/// Where a write waits for room, or was refused: in accounts of unflushed data, or in queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// The account of one range.
+    /// The account of one range, or its mailbox.
     Local,
-    /// The account of the whole engine.
+    /// The account of the whole engine, its log's mailbox or sequencer, or the queue of its read
+    /// threads.
     Global,
 }
 
@@ -167,10 +168,10 @@ impl fmt::Display for Failure {
             Self::Storage(error) => error.fmt(f),
             Self::NoSpace(error) => write!(f, "the disk is full: {error}"),
             Self::Overloaded { scope: Scope::Local, waited } => {
-                write!(f, "the key's range has too much unflushed data (waited {waited:?})")
+                write!(f, "the key's range has no room for more writes now (waited {waited:?})")
             }
             Self::Overloaded { scope: Scope::Global, waited } => {
-                write!(f, "the database has too much unflushed data (waited {waited:?})")
+                write!(f, "the database has no room for more writes now (waited {waited:?})")
             }
             Self::Closed => f.write_str("the database is closed"),
             Self::Panicked { actor, message } => {
