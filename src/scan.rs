@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FusedStream, Stream, TryStreamExt};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::key::Span;
-use sluicedb_storage::table::ReadTier;
+use sluicedb_storage::table::{READ_AT_ONCE_BYTES_MAX, ReadTier};
 pub use sluicedb_storage::view::ScanBatch;
 use sluicedb_storage::view::{Advanced, ScanBatchBuilder, ScanCursor, ScanSpec};
 use std::fmt;
@@ -86,6 +86,9 @@ struct Filled {
     cursor: ScanCursor,
     batch: ScanBatch,
     more: bool,
+    /// Are its values so long that only read threads read such? Then the next batch is filled
+    /// there too, and the layers of `cursor` stay open for it.
+    is_long: bool,
 }
 
 impl Scan {
@@ -443,6 +446,7 @@ impl Scan {
 
     fn poll_batch_now(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<ScanBatch>>> {
         loop {
+            let mut away = None;
             let filled = match &mut self.state {
                 State::Ended => return Poll::Ready(Ok(None)),
                 State::Ready if self.limit == Some(0) => {
@@ -463,9 +467,15 @@ impl Scan {
                     }
                 }
                 State::Filling(filling) => match ready!(filling.as_mut().poll(context)) {
-                    Ok(Filled { cursor, batch, more }) => {
-                        self.cursor = cursor;
-                        self.cursor.take_steps();
+                    Ok(Filled { mut cursor, batch, more, is_long }) => {
+                        cursor.take_steps();
+                        if is_long && more {
+                            self.cursor = cursor.fork();
+                            self.cursor.set_tier(ReadTier::Memory);
+                            away = Some(cursor);
+                        } else {
+                            self.cursor = cursor;
+                        }
                         Ok((batch, more))
                     }
                     Err(error) => Err(error),
@@ -476,7 +486,12 @@ impl Scan {
             if more {
                 self.state = State::Ready;
             }
-            if let Some(batch) = self.accept(batch) {
+            let accepted = self.accept(batch);
+            if let Some(cursor) = away.filter(|_| self.limit != Some(0)) {
+                // It begins when it is polled.
+                self.state = State::Filling(self.fill_with(cursor));
+            }
+            if let Some(batch) = accepted {
                 return Poll::Ready(Ok(Some(batch)));
             }
             if more {
@@ -486,23 +501,33 @@ impl Scan {
     }
 
     fn fill_cold(&mut self) -> BoxFuture<'static, Result<Filled>> {
-        let (mut cursor, entries) = (self.cursor.fork(), self.entries_wanted());
+        let mut cursor = self.cursor.fork();
         // The layers that are open here are opened again when the scan needs them.
         self.cursor.close();
-        let cold = self.cold.clone();
+        cursor.set_tier(ReadTier::Disk);
+        self.fill_with(cursor)
+    }
+
+    /// Has a read thread fill a batch from `cursor`, which may wait for the disk.
+    fn fill_with(&self, mut cursor: ScanCursor) -> BoxFuture<'static, Result<Filled>> {
+        let (cold, entries) = (self.cold.clone(), self.entries_wanted());
         Box::pin(async move {
             let filled = cold.on_read_thread(move || {
                 let mut builder = ScanBatchBuilder::new();
-                cursor.set_tier(ReadTier::Disk);
                 let mut more = true;
                 for _ in 0..EMPTY_TURNS_COLD {
                     if more && builder.is_empty() {
                         more = cursor.fill(&mut builder, BATCH_BYTES_COLD, entries)?;
                     }
                 }
-                // The scan continues in memory, on another thread.
-                cursor.set_tier(ReadTier::Memory);
-                Ok::<_, StorageError>(Filled { cursor, batch: builder.freeze(), more })
+                let batch = builder.freeze();
+                let value_bytes: usize = (0..batch.len()).map(|at| batch.value_len(at)).sum();
+                let is_long = value_bytes > batch.len() * READ_AT_ONCE_BYTES_MAX;
+                if !(is_long && more) {
+                    // The scan continues in memory, on another thread.
+                    cursor.set_tier(ReadTier::Memory);
+                }
+                Ok::<_, StorageError>(Filled { cursor, batch, more, is_long })
             });
             cold.told(filled.await?)
         })

@@ -14,7 +14,10 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::
     Ok(Option::deserialize(from)?.unwrap_or(u64::MAX))
 }
 
-/// For `keep_trigger`, where it is infinity. TOML can say that; JSON says `null`.
+/// For `keep_trigger`, where it is infinity. JSON says `null` for that; other formats have it.
 pub(super) fn infinity<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
+    if from.is_human_readable() {
+        return Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY));
+    }
+    f64::deserialize(from)
 }

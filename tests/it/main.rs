@@ -54,6 +54,7 @@ mod landings;
 mod last_seqno;
 mod lent;
 mod log_retention;
+mod long_values;
 // flush, sync, compact.
 mod maintenance;
 mod open;

@@ -140,8 +140,8 @@ impl WritePath {
         routed.map_err(|(_, failure)| failure)?
     }
 
-    /// Has an engine thread do `work` on `input`, because it is too heavy for this thread. Without
-    /// limit, and with a deadline that has passed, it takes a place in the threads' queue that is
+    /// Has an engine thread do `work` on `input`, because it is too heavy for this thread. With
+    /// `Never`, and with a deadline that has passed, it takes a place in the threads' queue that is
     /// free now, and then waits for the work. Before a deadline it waits for a place and for the
     /// thread. The queue keeps no input of a caller who has given up.
     ///

@@ -44,6 +44,6 @@ pub use cache::{BlockCache, BlockPlaces};
 pub use cursor::{CursorOptions, TableCursor};
 pub use options::{Compression, TableId, TableOptions};
 pub use properties::TableMeta;
-pub use reader::{Found, ReadTier, Table};
+pub use reader::{Found, READ_AT_ONCE_BYTES_MAX, ReadTier, Table};
 pub use sketch::KeySketch;
 pub use verify::VerifyReport;

@@ -33,7 +33,7 @@ pub enum ReadTier {
 
 /// A longer block is not read under `ReadTier::Memory`: to copy and to check it takes so long that
 /// other tasks of the thread would notice.
-const READ_AT_ONCE_BYTES_MAX: usize = 256 << 10;
+pub const READ_AT_ONCE_BYTES_MAX: usize = 256 << 10;
 
 /// What a table says about a key.
 #[derive(Clone, Debug, PartialEq, Eq)]

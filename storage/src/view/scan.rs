@@ -157,12 +157,18 @@ impl ScanCursor {
     /// Walks in the other direction from here on: back over what it has passed. `from_end`: all of
     /// the walk, from its other end, wherever it is.
     pub fn turn(&mut self, from_end: bool) {
+        // It has passed all that its range has, and goes back over it.
+        let is_behind = self.is_placed && !self.stands_inside();
+        if is_behind {
+            self.start = Start::Bound;
+            self.is_placed = false;
+        }
         // Where the walk ends depends on its direction.
         self.close();
         self.spec.reverse = !self.spec.reverse;
         if from_end {
             *self = Self::new(self.view.clone(), self.spec.clone(), self.tier);
-        } else if !self.done {
+        } else if !self.done && !is_behind {
             match self.start {
                 // It has not gone into this range yet.
                 Start::Bound => self.leave(),
@@ -240,24 +246,22 @@ impl ScanCursor {
         if !self.is_placed {
             return;
         }
-        let mut last = std::mem::take(&mut self.last);
-        last.clear();
-        let (walker, walk) = self.range_walk();
-        let is_inside = each_walker!(walker, c => {
-            let is_inside = c.valid() && !walk.is_outside(c.key());
-            if is_inside {
-                last.extend_from_slice(c.key());
-            }
-            is_inside
-        });
-        self.last = last;
-        if is_inside {
+        if self.stands_inside() {
             self.start = if self.is_lent { Start::After } else { Start::At };
+            self.last.clear();
+            let walker = self.walker.as_ref().expect("it is in place");
+            each_walker!(walker, c => self.last.extend_from_slice(c.key()));
         } else {
             // The last step reached the end of the range. There may be keys of other ranges behind
             // it, but not all that these ranges have.
             self.leave();
         }
+    }
+
+    /// Does the walker, which is in place, stand on a key of its range and of the span?
+    fn stands_inside(&mut self) -> bool {
+        let (walker, walk) = self.range_walk();
+        each_walker!(walker, c => c.valid() && !walk.is_outside(c.key()))
     }
 
     /// Appends entries until `out` has `entries_max` entries or `bytes_max` bytes, or a bounded

@@ -17,7 +17,7 @@ use std::fmt;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// More uses than these make no difference. So a block that is used all the time is not written to.
 const USES_MAX: u8 = 3;
@@ -40,7 +40,7 @@ pub(super) struct Slots {
     /// What the blocks that are here were charged with.
     kept_bytes: AtomicU64,
     /// What was added to `idle`: places, and blocks.
-    counted: Mutex<Option<(u64, u64)>>,
+    counted: Mutex<(u64, u64)>,
     idle: Arc<IdleBytes>,
 }
 
@@ -68,7 +68,7 @@ impl Slots {
             seed: NEXT_SEED.fetch_add(0x9E37_79B9_7F4A_7C15, Relaxed),
             tables: AtomicU32::new(0),
             kept_bytes: AtomicU64::new(0),
-            counted: Mutex::new(None),
+            counted: Mutex::new((0, 0)),
             idle,
             places: (0..blocks).map(|_| AtomicPtr::new(null_mut())).collect(),
         }
@@ -96,23 +96,22 @@ impl Slots {
         self.recount();
     }
 
-    /// Whoever comes last sees what is so, and nobody sees a part: it is done under the lock.
+    /// Whoever comes last sees what is so: it is done under the lock. Each sum changes in one step,
+    /// so nobody sees a part.
     fn recount(&self) {
-        let mut counted = lock(&self.counted);
-        self.uncount(counted.take());
-        if !self.is_open() {
-            let (places, blocks) = (self.memory_bytes() as u64, self.kept_bytes.load(Relaxed));
-            self.idle.places_bytes.fetch_add(places, Relaxed);
-            self.idle.blocks_bytes.fetch_add(blocks, Relaxed);
-            *counted = Some((places, blocks));
-        }
+        let counted = lock(&self.counted);
+        let now = if self.is_open() {
+            (0, 0)
+        } else {
+            (self.memory_bytes() as u64, self.kept_bytes.load(Relaxed))
+        };
+        self.count(counted, now);
     }
 
-    fn uncount(&self, counted: Option<(u64, u64)>) {
-        if let Some((places, blocks)) = counted {
-            self.idle.places_bytes.fetch_sub(places, Relaxed);
-            self.idle.blocks_bytes.fetch_sub(blocks, Relaxed);
-        }
+    fn count(&self, mut counted: MutexGuard<'_, (u64, u64)>, now: (u64, u64)) {
+        let (places, blocks) = std::mem::replace(&mut *counted, now);
+        self.idle.places_bytes.fetch_add(now.0.wrapping_sub(places), Relaxed);
+        self.idle.blocks_bytes.fetch_add(now.1.wrapping_sub(blocks), Relaxed);
     }
 
     /// Does any open table ask for the blocks?
@@ -199,8 +198,7 @@ impl Slots {
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        let counted = lock(&self.counted).take();
-        self.uncount(counted);
+        self.count(lock(&self.counted), (0, 0));
         for place in &mut self.places {
             let cached = std::mem::replace(place.get_mut(), null_mut());
             if !cached.is_null() {

@@ -96,3 +96,24 @@ fn a_walk_that_turns_round_passes_what_it_has_passed() {
         }
     }
 }
+
+/// Keys of the range, and of the view, are behind the span, at either end.
+///
+/// Planted: a walk that has left its last range when it turns round.
+#[test]
+fn a_walk_that_turns_round_at_its_end_goes_back_over_all() {
+    let inside = ["c", "d", "e", "n"];
+    for (what, view) in views() {
+        for reverse in [false, true] {
+            let span = Span { lo: "c".into(), hi: Some("p".into()) };
+            let spec = ScanSpec { reverse, ..ScanSpec::new(KeyspaceId::DEFAULT, span) };
+            let mut cursor = view.cursor(spec, ReadTier::Disk);
+            let mut found = keys(&mut cursor, inside.len());
+            cursor.turn(false);
+            let back = keys(&mut cursor, 100);
+            found.reverse();
+            assert_eq!(back, found, "{what}, {reverse}");
+            assert_eq!(back.len(), inside.len());
+        }
+    }
+}
