@@ -2,14 +2,12 @@
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::progress::ProgressWatch;
+use crate::progress::{ProgressWatch, Shown};
 use futures::future::BoxFuture;
-use sluicedb_actors::checkpointer::message::{CopyProgress, CopyWatch};
 use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::checkpoint::{Counts, Mode};
 use std::future::IntoFuture;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// What a checkpoint consists of.
 #[non_exhaustive]
@@ -116,9 +114,8 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Checkpoint {
-        let shown = Shown(Arc::new(CopyWatch::new(CopyProgress::default())));
         let path = path.as_ref().to_owned();
-        Checkpoint { db: self.clone(), path, mode: Mode::Fresh, shown }
+        Checkpoint { db: self.clone(), path, mode: Mode::Fresh, shown: Shown::new() }
     }
 }
 
@@ -135,15 +132,6 @@ pub struct Checkpoint {
     path: PathBuf,
     mode: Mode,
     shown: Shown,
-}
-
-/// Held by whoever waits for the checkpoint. Dropping it tells the watches that it has ended.
-struct Shown(Arc<CopyWatch>);
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        self.0.update(|progress| Some(CopyProgress { is_over: true, ..*progress }));
-    }
 }
 
 impl Checkpoint {
@@ -193,7 +181,7 @@ impl Checkpoint {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn progress(&self) -> ProgressWatch {
-        ProgressWatch::of_checkpoint(self.shown.0.watcher())
+        self.shown.watch()
     }
 
     async fn run(self) -> Result<CheckpointInfo> {

@@ -2,14 +2,12 @@
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::progress::ProgressWatch;
+use crate::progress::{ProgressWatch, Shown};
 use futures::future::BoxFuture;
-use sluicedb_actors::compaction_planner::message::{Progress, ProgressWatch as Shows};
 use sluicedb_storage::compact::ManualCompaction;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::limits::LEVELS_MAX;
 use std::future::IntoFuture;
-use std::sync::Arc;
 
 /// A compaction that was requested with [`Db::compact_range`]. Await it to have it done.
 ///
@@ -26,19 +24,9 @@ pub struct Compaction {
     shown: Shown,
 }
 
-/// Held by whoever wants the compaction. Dropping it tells the watches that it has ended.
-struct Shown(Arc<Shows>);
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        self.0.update(|progress| Some(Progress { is_over: true, ..*progress }));
-    }
-}
-
 impl Compaction {
     pub(crate) fn new(db: Db, span: Span) -> Self {
-        let shown = Shown(Arc::new(Shows::new(Progress::default())));
-        Self { db, span, level: None, shown }
+        Self { db, span, level: None, shown: Shown::new() }
     }
 
     /// Merges into this level, 1 to 7, and leaves deeper levels alone. By default it merges into
@@ -76,7 +64,7 @@ impl Compaction {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn progress(&self) -> ProgressWatch {
-        ProgressWatch::of_compaction(self.shown.0.watcher())
+        self.shown.watch()
     }
 
     async fn run(self) -> Result<()> {

@@ -1,10 +1,9 @@
 //! The progress of a long operation, to look at or to wait for.
 
-use sluicedb_actors::checkpointer::message::CopyProgress;
-use sluicedb_actors::compaction_planner::message::Progress as MergeProgress;
+use sluicedb_actors::progress::{Progress as Done, ProgressWatch as Shows};
 use sluicedb_kernel::watch::Watcher;
-use sluicedb_storage::checkpoint::Counts;
 use std::fmt;
+use std::sync::Arc;
 
 /// How far a checkpoint or a compaction has come.
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -18,38 +17,33 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
-/// The progress, and whether it is final.
-fn of_checkpoint(CopyProgress { counts, is_over, .. }: CopyProgress) -> (Progress, bool) {
-    let Counts { done_bytes, total_bytes, .. } = counts;
-    (Progress { done_bytes, total_bytes }, is_over)
+/// Held by whoever wants the operation. Dropping it tells the watches that it has ended.
+pub(crate) struct Shown(pub(crate) Arc<Shows>);
+
+impl Shown {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Shows::new(Done::default())))
+    }
+
+    pub(crate) fn watch(&self) -> ProgressWatch {
+        ProgressWatch { watcher: self.0.watcher(), is_over: false }
+    }
 }
 
-fn of_compaction(progress: MergeProgress) -> (Progress, bool) {
-    let MergeProgress { done_bytes, total_bytes, is_over, .. } = progress;
-    (Progress { done_bytes, total_bytes }, is_over)
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.update(|progress| Some(Done { is_over: true, ..*progress }));
+    }
 }
 
 /// A watch on the progress of a [checkpoint](crate::Checkpoint::progress) or a
 /// [compaction](crate::Compaction::progress). It does not keep the operation going.
 pub struct ProgressWatch {
-    of: Of,
+    watcher: Watcher<Done>,
     is_over: bool,
 }
 
-enum Of {
-    Checkpoint(Watcher<CopyProgress>),
-    Compaction(Watcher<MergeProgress>),
-}
-
 impl ProgressWatch {
-    pub(crate) fn of_checkpoint(watcher: Watcher<CopyProgress>) -> Self {
-        Self { of: Of::Checkpoint(watcher), is_over: false }
-    }
-
-    pub(crate) fn of_compaction(watcher: Watcher<MergeProgress>) -> Self {
-        Self { of: Of::Compaction(watcher), is_over: false }
-    }
-
     /// The current progress, which counts as seen. After the end, the last progress.
     ///
     /// # Examples
@@ -66,12 +60,9 @@ impl ProgressWatch {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn latest(&mut self) -> Progress {
-        let (progress, is_over) = match &mut self.of {
-            Of::Checkpoint(watcher) => of_checkpoint(watcher.get()),
-            Of::Compaction(watcher) => of_compaction(watcher.get()),
-        };
+        let Done { done_bytes, total_bytes, is_over } = self.watcher.get();
         self.is_over = is_over;
-        progress
+        Progress { done_bytes, total_bytes }
     }
 
     /// Waits until the progress differs from what `latest` or `changed` returned last. `None` once
@@ -101,12 +92,9 @@ impl ProgressWatch {
         if self.is_over {
             return None;
         }
-        let (progress, is_over) = match &mut self.of {
-            Of::Checkpoint(watcher) => of_checkpoint(watcher.changed().await),
-            Of::Compaction(watcher) => of_compaction(watcher.changed().await),
-        };
+        let Done { done_bytes, total_bytes, is_over } = self.watcher.changed().await;
         self.is_over = is_over;
-        (!is_over).then_some(progress)
+        (!is_over).then_some(Progress { done_bytes, total_bytes })
     }
 }
 

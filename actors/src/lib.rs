@@ -61,6 +61,8 @@ pub mod log_syncer;
 #[cfg(not(loom))]
 pub mod log_writer;
 #[cfg(not(loom))]
+pub mod progress;
+#[cfg(not(loom))]
 pub mod range_owner;
 #[cfg(not(loom))]
 pub mod range_planner;

@@ -1,9 +1,10 @@
 //! The checkpointer's loop: put tables in place, keep their numbers, publish.
 
 use super::Checkpointer;
-use super::message::{CheckpointOrder, CopyProgress};
+use super::message::CheckpointOrder;
 use crate::admission::RangeBudget;
 use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::version_manager::message::VersionMessage;
 use sluicedb_storage::checkpoint::{Counts, Draft, Origin, fill};
 use sluicedb_storage::version::Image;
@@ -65,7 +66,8 @@ impl Checkpointer {
         };
         let private = !config.allow_shared_directory;
         let mut told = |counts: &Counts| {
-            shown.set(CopyProgress { counts: *counts, is_over: false });
+            let Counts { done_bytes, total_bytes, .. } = *counts;
+            shown.set(Progress { done_bytes, total_bytes, is_over: false });
             !reply.is_abandoned() && !self.failures.is_stopped()
         };
         let made = (|| {

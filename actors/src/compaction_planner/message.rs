@@ -1,8 +1,8 @@
 //! The compaction planner's messages. A signal tells it that a version changed.
 
 use crate::failure::Failure;
+use crate::progress::ProgressWatch;
 use sluicedb_kernel::reply::Reply;
-use sluicedb_kernel::watch::Watch;
 use sluicedb_storage::compact::{ClaimedJob, ManualCompaction};
 use std::sync::Weak;
 
@@ -20,20 +20,6 @@ pub enum PlannerMessage {
         reply: Reply<Result<(), Failure>>,
     },
 }
-
-/// The progress of an order, in bytes of the tables that are merged for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes of tables merged so far, including the finished share of running merges.
-    pub done_bytes: u64,
-    /// The same, plus what is still to be merged. Concurrent writes may raise it.
-    pub total_bytes: u64,
-    /// True when the order is done or cancelled. It does not change any more.
-    pub is_over: bool,
-}
-
-/// Shows the progress of an order.
-pub type ProgressWatch = Watch<Progress>;
 
 /// A job for a worker.
 #[derive(Debug)]

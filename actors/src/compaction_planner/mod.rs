@@ -22,11 +22,12 @@ mod tests;
 
 use crate::failure::attempts::Asked;
 use crate::failure::{Failure, Failures};
+use crate::progress::ProgressWatch;
 use crate::range_owner::Topology;
 use crate::runtime::Environment;
 use crate::version_manager::{Files, TablesDue};
 use bursts::Bursts;
-use message::{Assignment, PlannerMessage, ProgressWatch, Report};
+use message::{Assignment, PlannerMessage, Report};
 use sluicedb_kernel::mailbox::{Inbox, Mailbox};
 use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::compact::{Agenda, Claims, ManualCompaction, Rounds};

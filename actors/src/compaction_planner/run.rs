@@ -1,10 +1,11 @@
 //! The planner's loop: which job has ended, who asks, what is due, and which worker gets it.
 
-use super::message::{Assignment, Ended, PlannerMessage, Progress, Report};
+use super::message::{Assignment, Ended, PlannerMessage, Report};
 use super::state::whose;
 use super::{CompactionPlanner, Purpose, Request, Worker};
 use crate::admission::pressure::l0_has_slack;
 use crate::failure::{Concern, Failure, Party};
+use crate::progress::Progress;
 use crate::range_owner::{RangeEntry, Superversion};
 use futures::FutureExt;
 use sluicedb_storage::compact::{Job, ManualStep, Situation, pick};

@@ -5,13 +5,14 @@ mod landings;
 mod played;
 mod rest;
 
-use super::message::{Ended, Progress};
+use super::message::Ended;
 use super::run::input_names;
 use super::*;
 use crate::config::EngineConfig;
 use crate::engine::Engine;
 use crate::failure::Party;
 use crate::log_writer::message::Durability;
+use crate::progress::Progress;
 use crate::testing::{Stepped, config, renew_ranges};
 use crate::write::Submitted;
 use futures::FutureExt;

@@ -1,6 +1,6 @@
 //! What a job adds to the progress of its order.
 
-use crate::compaction_planner::message::{Progress, ProgressWatch};
+use crate::progress::{Progress, ProgressWatch};
 use sluicedb_storage::compact::Job;
 use std::sync::Weak;
 

@@ -2,7 +2,8 @@
 
 use super::CompactionWorker;
 use super::progress::Share;
-use crate::compaction_planner::message::{Assignment, Ended, ProgressWatch, Report};
+use crate::compaction_planner::message::{Assignment, Ended, Report};
+use crate::progress::ProgressWatch;
 use crate::version_manager::message::{InstallFailure, Work};
 use futures::future::{Either, select};
 use sluicedb_storage::compact::Job;

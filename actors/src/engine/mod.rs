@@ -15,13 +15,14 @@ mod topology;
 
 use crate::admission::Accounts;
 use crate::bulk_worker::message::{BulkMessage, Content};
-use crate::checkpointer::message::{CheckpointOrder, CopyWatch};
-use crate::compaction_planner::message::{Assignment, PlannerMessage, Progress, ProgressWatch};
+use crate::checkpointer::message::CheckpointOrder;
+use crate::compaction_planner::message::{Assignment, PlannerMessage};
 use crate::compaction_worker::Pace;
 use crate::config::EngineConfig;
 use crate::failure::damage::Damage;
 use crate::failure::{Failure, Failures, WriteFailure};
 use crate::log_writer::{Log, SyncRequest};
+use crate::progress::{Progress, ProgressWatch};
 use crate::range_owner::{Memory, Superversion, Topology};
 use crate::runtime::pool::Pool;
 use crate::runtime::{Environment, Runtime, Turns};
@@ -341,7 +342,7 @@ impl Engine {
         &self,
         dir: PathBuf,
         mode: Mode,
-        shown: &Arc<CopyWatch>,
+        shown: &Arc<ProgressWatch>,
     ) -> Result<(Seqno, CheckpointCounts), Failure> {
         let Parts { failures, checkpoints, .. } = &self.parts;
         failures.check()?;

@@ -43,8 +43,8 @@ impl ScanBatchBuilder {
     /// Appends an entry.
     ///
     /// # Panics
-    /// Beyond 4 GiB. Scans never get there: they stop at 1 GiB, and an entry is at most
-    /// that large.
+    /// Beyond 4 GiB. Scans never get there: a batch ends with the entry that fills it, at 1 MiB or
+    /// less, and an entry has 1 GiB at most.
     #[inline]
     pub fn push(&mut self, key: &[u8], value: &[u8]) {
         let key_end = self.data.len() + key.len();

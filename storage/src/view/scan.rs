@@ -19,8 +19,6 @@ use crate::keyspace::{KeyspaceId, no_keyspace};
 use crate::table::ReadTier;
 use std::fmt;
 
-/// A batch ends at this many bytes, whatever the caller allows.
-const BATCH_BYTES_CAP: usize = 1 << 30;
 /// A call returns after looking at so many keys, even if most were deleted or are newer than the
 /// view. So its time is bounded.
 const STEPS_MAX: usize = 4096;
@@ -280,7 +278,6 @@ impl ScanCursor {
         let before = out.len();
         let steps_max = STEPS_MAX.max(entries_max.saturating_mul(2).min(STEPS_MAX * 16));
         let mut steps = steps_max;
-        let bytes_max = bytes_max.min(BATCH_BYTES_CAP);
         let result = self.fill_some(out, bytes_max, entries_max, &mut steps);
         self.steps_taken += steps_max - steps;
         if result.is_err() {
