@@ -5,25 +5,26 @@
 //! first. No module names one above its own (`actors/tests/layers.rs` checks that):
 //!
 //! 1. `counter`: counters that anybody may read.
-//! 2. `config`: capacities and thresholds.
-//! 3. `failure`: which party cannot work, why, and when it tries again.
-//! 4. `runtime`: threads, time, and the environment of an engine.
-//! 5. `admission`: who may write now.
-//! 6. `range_owner`: the only writer of a range; the topology that readers load.
-//! 7. `group_commit`: who waits for the log, and what must be synced.
-//! 8. `log_writer`: stamps and appends.
-//! 9. `log_syncer`: writes and syncs the log.
-//! 10. `version_manager`: makes edits durable and swaps what readers see.
-//! 11. `range_planner`: splits ranges that are too large or too hot, and merges cold ones.
-//! 12. `checkpointer`: makes checkpoints of what can be read.
-//! 13. `log_keeper`: prepares segments and removes old ones.
-//! 14. `reclaimer`: reclaims memory where no write does it.
-//! 15. `flush_worker`: writes memtables as tables.
-//! 16. `compaction_planner`: chooses what is merged.
-//! 17. `compaction_worker`: does the merging.
-//! 18. `bulk_worker`: writes the tables that replace spans of keys.
-//! 19. `write`: the write path.
-//! 20. `engine`: open, start, close.
+//! 2. `progress`: how far something long has come.
+//! 3. `config`: capacities and thresholds.
+//! 4. `failure`: which party cannot work, why, and when it tries again.
+//! 5. `runtime`: threads, time, and the environment of an engine.
+//! 6. `admission`: who may write now.
+//! 7. `range_owner`: the only writer of a range; the topology that readers load.
+//! 8. `group_commit`: who waits for the log, and what must be synced.
+//! 9. `log_writer`: stamps and appends.
+//! 10. `log_syncer`: writes and syncs the log.
+//! 11. `version_manager`: makes edits durable and swaps what readers see.
+//! 12. `range_planner`: splits ranges that are too large or too hot, and merges cold ones.
+//! 13. `checkpointer`: makes checkpoints of what can be read.
+//! 14. `log_keeper`: prepares segments and removes old ones.
+//! 15. `reclaimer`: reclaims memory where no write does it.
+//! 16. `flush_worker`: writes memtables as tables.
+//! 17. `compaction_planner`: chooses what is merged.
+//! 18. `compaction_worker`: does the merging.
+//! 19. `bulk_worker`: writes the tables that replace spans of keys.
+//! 20. `write`: the write path.
+//! 21. `engine`: open, start, close.
 //!
 //! Under `--cfg loom` only what the models check exists: the kernel, group commit, the gate, the
 //! queue of the engine's threads, and the failures that these name.
