@@ -6,7 +6,7 @@ use crate::kit::oracle::Map;
 use crate::kit::settings;
 use futures::stream::FusedStream;
 use futures::{StreamExt, TryStreamExt};
-use sluicedb::{Db, Options, ReadOnlyDb};
+use sluicedb::{Db, Options, ReadOnlyDb, WriteBatch};
 use sluicedb_storage::vfs::{Fault, OperationKind};
 
 fn key(n: usize) -> Vec<u8> {
@@ -33,11 +33,37 @@ async fn fill(db: &Db, chance: &mut Chance) -> Map {
     map
 }
 
-/// Goal: after any seek a scan continues from there, at its instant and in its range.
+/// A batch of anything, now and then, and what a view shows with it.
+fn over(map: &Map, chance: &mut Chance) -> (WriteBatch, Map) {
+    let (mut batch, mut map) = (WriteBatch::new(), map.clone());
+    let operations = if chance.one_in(2) { chance.below(60) } else { 0 };
+    for _ in 0..operations {
+        let at = chance.below(900);
+        match chance.below(4) {
+            0 => {
+                batch.delete(key(at));
+                map.remove(&key(at));
+            }
+            1 => {
+                let end = at + chance.below(20);
+                batch.delete_range(key(at)..key(end));
+                map.retain(|one, _| !(key(at)..key(end)).contains(one));
+            }
+            _ => {
+                batch.put(key(at), "mine");
+                map.insert(key(at), b"mine".to_vec());
+            }
+        }
+    }
+    (batch, map)
+}
+
+/// Goal: after any seek a scan continues from there, at its instant and in its range, also with a
+/// batch over it, and in ranges that share memtables.
 ///
-/// Planted: a limit that counts the skipped entries; a seek inside the read-ahead that does not
-/// compare its first entry with the key; a seek that leaves the scan's range; one that goes on
-/// behind an entry that is lent.
+/// Planted: a walk that enters a range at a key of the one before; a limit that counts the skipped
+/// entries; a seek inside the read-ahead that does not compare its first entry with the key; a seek
+/// that leaves the scan's range; one that goes on behind an entry that is lent.
 #[test]
 fn a_scan_goes_on_where_it_is_told() {
     for seed in 0..10 {
@@ -49,10 +75,14 @@ fn a_scan_goes_on_where_it_is_told() {
         let home = Simulated::with(seed, options);
         let db = home.open();
         home.run(async {
-            let map = fill(&db, &mut chance).await;
-            for _ in 0..30 {
+            let written = fill(&db, &mut chance).await;
+            for turn in 0..30 {
+                if turn % 10 == 5 {
+                    db.split_at(key(chance.below(800))).await.unwrap();
+                }
                 let (lo, hi) = (chance.below(300), 400 + chance.below(500));
-                let mut scan = db.scan(key(lo)..key(hi));
+                let (batch, map) = over(&written, &mut chance);
+                let mut scan = db.snapshot().with_batch(&batch).unwrap().scan(key(lo)..key(hi));
                 let reverse = chance.one_in(2);
                 if reverse {
                     scan = scan.rev();
@@ -80,13 +110,15 @@ fn a_scan_goes_on_where_it_is_told() {
                         } else {
                             scan.try_next().await.unwrap().map(|(key, _)| key.to_vec())
                         };
-                        assert_eq!(found, next);
+                        assert_eq!(found, next, "seed {seed}");
                         if next.is_some() {
                             wanted.remove(0);
                             left = left.map(|left| left - 1);
                         }
                     }
-                    let to = key(chance.below(1000));
+                    // Often to what was read already and not handed out.
+                    let ahead = wanted.get(chance.below(12)).filter(|_| chance.one_in(2));
+                    let to = ahead.cloned().unwrap_or_else(|| key(chance.below(1000)));
                     scan.seek(&to);
                     wanted = if reverse {
                         inside().filter(|key| *key <= to).rev().collect()
