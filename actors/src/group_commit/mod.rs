@@ -54,10 +54,9 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
     /// Takes what was appended, if there is something to do. Call `write` next if it returns true.
     ///
     /// There is something to do if somebody waits, if something is owed, or if a segment was left.
-    /// Otherwise, if no
-    /// record in the log says that its end is durable, a watermark that does is appended and taken,
-    /// so that damage to the end can be told from a torn tail. The watermark is written and not
-    /// synced: it is not worth a disk flush of its own.
+    /// Otherwise, if no record in the log says that its end is durable, a watermark that does is
+    /// appended and taken, so that damage to the end can be told from a torn tail. The watermark is
+    /// written and not synced: it is not worth a disk flush of its own.
     ///
     /// # Errors
     /// When the seat has failed.

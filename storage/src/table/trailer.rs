@@ -149,8 +149,9 @@ fn compress(out: &mut Vec<u8>, raw: &[u8], compression: Compression) -> u8 {
 
 /// How long the block says that it is when it is not compressed. Nothing is checked.
 pub(super) fn raw_bytes(stored: &[u8]) -> usize {
-    let field = stored.len().checked_sub(8).map(|at| &stored[at..at + 4]);
-    field.and_then(|field| Decoder::new(field).u32()).unwrap_or(0) as usize
+    let payload_len = stored.len().checked_sub(TRAILER_BYTES);
+    // The codec is the first byte of the trailer.
+    payload_len.and_then(|at| Decoder::new(&stored[at + 1..]).u32()).unwrap_or(0) as usize
 }
 
 /// Checks the checksum of `stored`, which was read at `offset`. Returns the payload, and the bytes
