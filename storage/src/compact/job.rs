@@ -346,7 +346,8 @@ fn is_of(piece: &Slice, whole: &Slice) -> bool {
 /// Is the job closed (INVARIANT(oldest-closed))? No slice that stays above the output may be older
 /// than an input that it overlaps, or reads would find it before newer entries. If the output's
 /// place is a tier, each slice that stays there must be newer than all inputs that it overlaps, or
-/// older than all of them, so that the output has an age. Only keys in `span` count.
+/// older than all of them, and must have landed at another time than all inputs from there, so that
+/// the output has an age. Only keys in `span` count.
 fn is_closed(range: &RangeVersion, inputs: &[Inputs], output: Place, span: &Span) -> bool {
     let taken = |place: Place, slice: &Slice| {
         inputs.iter().any(|inputs| {
@@ -367,9 +368,13 @@ fn is_closed(range: &RangeVersion, inputs: &[Inputs], output: Place, span: &Span
     let mut stays = stays.map(|(place, slice)| (place, slice, overlapped(slice)));
     stays.all(|(place, slice, mut overlapped)| {
         if place == output {
+            let epoch = slice.landed.map(|landed| landed.epoch);
+            let taken = inputs.iter().filter(|inputs| inputs.place == output);
+            let mut taken = taken.flat_map(|inputs| &inputs.slices);
             let mut newer = overlapped.map(|(_, input)| slice.age() > input.age());
             let first = newer.next();
-            return newer.all(|newer| Some(newer) == first);
+            return newer.all(|newer| Some(newer) == first)
+                && taken.all(|input| input.landed.map(|landed| landed.epoch) != epoch);
         }
         overlapped.all(|(from, input)| place < from || (place == from && slice.age() > input.age()))
     })

@@ -288,21 +288,26 @@ impl<'a> Landing<'a> {
 
     /// Keeps a shard: merges neighbours in age, from the newest on. It takes a batch of runs, and
     /// older slices as long as they are not much larger than what it already takes; large slices
-    /// are the result of earlier merges. Slices of the same epoch stay together: the output gets
-    /// the epoch of the oldest input, and sequence numbers do not tell whether it is newer than a
-    /// slice that stayed.
+    /// are the result of earlier merges. Slices of the same epoch are taken together or not at all:
+    /// the output gets the epoch of the oldest input, and sequence numbers do not tell whether it
+    /// is newer than a slice that stayed.
     fn keep(&self, shard: &Shard, situation: &Situation<'_>, score: f64) -> Option<Job> {
         let place = Place::Landing(self.level, shard.view.shard);
         // A keep of one run would achieve nothing.
         let batch = situation.options.landing_batch.max(2);
         let epoch = |slice: &Slice| slice.landed.map(|landed| landed.epoch);
         let is_set_aside = |slice: &Slice| situation.is_set_aside(slice);
-        let newest = shard.slices.iter().take_while(|slice| is_set_aside(slice)).count();
         let mut slices: Vec<Slice> = Vec::new();
-        for came in shard.slices[newest..].chunk_by(|a, b| epoch(a) == epoch(b)) {
+        for came in shard.slices.chunk_by(|a, b| epoch(a) == epoch(b)) {
+            if came.iter().any(is_set_aside) {
+                if slices.is_empty() {
+                    continue;
+                }
+                break;
+            }
             let large = bytes_of(came) > KEEP_GROWTH.saturating_mul(bytes_of(&slices));
             let is_enough = || runs_of(place, slices.clone()).len() >= batch;
-            if came.iter().any(is_set_aside) || (large && is_enough()) {
+            if large && is_enough() {
                 break;
             }
             slices.extend_from_slice(came);

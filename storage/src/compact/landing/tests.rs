@@ -545,6 +545,33 @@ fn a_keep_leaves_what_was_merged_before_until_as_much_has_come() {
     }
 }
 
+/// Goal: of tables that landed together, the newest cannot be merged. A keep leaves all of them: its
+/// output would have their epoch and the same sequence number, and hide the newest one.
+///
+/// Planted: only what is set aside is skipped.
+#[test]
+fn a_keep_takes_all_that_landed_together_or_none_of_it() {
+    let ingested = |number, min: &[u8], max: &[u8]| slice_at(number, min, max, MIB, 500..=500);
+    let together = [
+        landed(4, &ingested(22, b"n", b"z")),
+        landed(4, &ingested(21, b"b", b"m")),
+        landed(4, &slice(11, b"b", b"z", MIB)),
+    ];
+    let options = CompactionOptions { landing_runs_max: 99, ..options() };
+    for (older, want) in [(0, &[][..]), (3, &[10, 9, 8])] {
+        let older = (0..older).map(|n| landed(3 - n, &slice(10 - n, b"b", b"z", MIB)));
+        let mut range = range(1, b"", None, b"zz");
+        let landing = together.iter().cloned().chain(older).collect();
+        range.layers = range.layers.with(Place::Landing(1, 0), landing);
+        range.layers = range.layers.with(Place::Main(1), vec![slice(1, b"a", b"z", 9000 * MIB)]);
+        let mut planner = Planner::new(version(vec![range]), options.clone());
+        planner.set_aside.insert(name(22, b"n"));
+        let keep = planner.pick(true);
+        let kept = keep.iter().flat_map(Job::slices).map(|(_, slice)| slice.number().0);
+        assert_eq!(kept.collect::<Vec<_>>(), want);
+    }
+}
+
 /// Goal: something is due but perhaps cannot run. There still is an alarm for what becomes due
 /// later.
 ///
