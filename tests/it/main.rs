@@ -90,6 +90,7 @@ mod stats;
 mod submit;
 // The bound on open tables.
 mod tables;
+mod tombstones;
 mod turns;
 // Writers that wait and are not polled.
 mod unpolled;

@@ -30,6 +30,7 @@ impl CompactionWorker {
         }
         let config = &environment.config;
         let sink = files.sink(job.own.level_table(&config.level_table()));
+        let sink = sink.tombstones_since(job.tombstones_since_ms());
         let mut merge = Merge::new(job, &job.own.compaction(&config.compaction), sink);
         let (mut began, mut bytes_before) = (environment.now(), 0);
         while merge.step().map_err(failed)? {

@@ -208,6 +208,13 @@ impl Job {
         self.slices().fold(0, |sum, (_, slice)| sum.saturating_add(slice.file_bytes()))
     }
 
+    /// Since when the oldest table with tombstones among the inputs has had them, in milliseconds
+    /// since 1970. `None` if no input has any, or if that is not known.
+    pub fn tombstones_since_ms(&self) -> Option<u64> {
+        let dead = self.slices().filter(|(_, slice)| slice.may_have_tombstones());
+        dead.map(|(_, slice)| slice.table.created_at_ms).filter(|made| *made > 0).min()
+    }
+
     /// Entries of all inputs. An estimate if there are parts of tables.
     pub fn entries_about(&self) -> u64 {
         self.slices().fold(0, |sum, (_, slice)| sum.saturating_add(slice.entries()))

@@ -101,7 +101,7 @@ impl ManualCompaction {
             let slices = &mut inputs[0].slices;
             slices.retain(|slice| {
                 let (min, max) = (slice.min_key(), slice.max_key());
-                slice.tombstones() > 0 && range.is_bottom_of(last, min, max)
+                slice.may_have_tombstones() && range.is_bottom_of(last, min, max)
             });
             inputs.retain(|inputs| !inputs.slices.is_empty());
         }

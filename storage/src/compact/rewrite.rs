@@ -4,7 +4,9 @@ use super::job::{Inputs, Job};
 use super::options::CompactionOptions;
 use super::pick::{Situation, into_nothing};
 use super::why::{Choice, Why};
+use crate::filename::FileNumber;
 use crate::version::{Place, RangeVersion, Slice};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The next rewrite of a table below L0.
 ///
@@ -13,8 +15,9 @@ use crate::version::{Place, RangeVersion, Slice};
 /// rewritten in place, so that the file can be deleted. Each such job makes progress towards an
 /// end, so their number is bounded.
 pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Job> {
+    let little = little(range, situation);
     levels(range).find_map(|(place, slice)| {
-        let shrinks = is_little_here(slice, range) && is_little(slice, situation);
+        let shrinks = little.contains(&slice.number());
         if !shrinks && !has_due_tombstones(slice, situation) {
             return None;
         }
@@ -47,8 +50,10 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
 
 /// Is there such a table? Looks only at tables of this range, so it may say yes in vain.
 pub(super) fn is_due(range: &RangeVersion, situation: &Situation<'_>) -> bool {
-    levels(range)
-        .any(|(_, slice)| is_little_here(slice, range) || has_due_tombstones(slice, situation))
+    let little = little_of(range.layers.slices().map(|(_, slice)| slice));
+    levels(range).any(|(_, slice)| {
+        little.contains(&slice.number()) || has_due_tombstones(slice, situation)
+    })
 }
 
 fn levels(range: &RangeVersion) -> impl Iterator<Item = (Place, &Slice)> {
@@ -63,7 +68,7 @@ pub(super) fn next_old_ms(
 ) -> Option<u64> {
     let below = range.layers.iter().filter(|layer| layer.place != Place::L0);
     let slices = below.flat_map(|layer| layer.run.slices().iter());
-    let dead = slices.filter(|slice| slice.tombstones() > 0 && slice.table.created_at_ms > 0);
+    let dead = slices.filter(|slice| slice.may_have_tombstones() && slice.table.created_at_ms > 0);
     let made = dead.map(|slice| slice.table.created_at_ms);
     let old =
         made.filter_map(|made| made.checked_add(options.tombstone_age_max_ms)?.checked_add(1));
@@ -81,22 +86,28 @@ pub(super) fn has_old_tombstone(slice: &Slice, situation: &Situation<'_>) -> boo
     // The creation time may be unknown, and the clock may have been set back.
     let made = slice.table.created_at_ms;
     let age_ms = if made == 0 { 0 } else { situation.now_ms.saturating_sub(made) };
-    slice.tombstones() > 0 && age_ms > situation.options.tombstone_age_max_ms
+    slice.may_have_tombstones() && age_ms > situation.options.tombstone_age_max_ms
 }
 
-/// Do all slices of its file together use less than half of the file?
-fn is_little(slice: &Slice, situation: &Situation<'_>) -> bool {
-    is_less_than_half(slice, situation.version.slices().map(|(_, _, other)| other))
+/// The files of which all slices in the version together use less than half, and of which the range
+/// has a slice.
+fn little(range: &RangeVersion, situation: &Situation<'_>) -> BTreeSet<FileNumber> {
+    let here = little_of(range.layers.slices().map(|(_, slice)| slice));
+    if here.is_empty() {
+        // The slices of all other ranges need not be searched.
+        return here;
+    }
+    let all = situation.version.slices().map(|(_, _, slice)| slice);
+    little_of(all.filter(|slice| here.contains(&slice.number())))
 }
 
-/// As `is_little`, but only with slices of this range. If this is false, the slices of all other
-/// ranges need not be searched.
-fn is_little_here(slice: &Slice, range: &RangeVersion) -> bool {
-    slice.part.is_some() && is_less_than_half(slice, range.layers.slices().map(|(_, other)| other))
-}
-
-fn is_less_than_half<'a>(slice: &Slice, among: impl Iterator<Item = &'a Slice>) -> bool {
-    let same = among.filter(|other| other.number() == slice.number());
-    let used = same.fold(0_u64, |sum, other| sum.saturating_add(other.file_bytes()));
-    used < slice.table.file_bytes / 2
+/// The files of which `slices` use less than half. A file with a whole slice has no other slices.
+fn little_of<'a>(slices: impl Iterator<Item = &'a Slice>) -> BTreeSet<FileNumber> {
+    let mut used: BTreeMap<FileNumber, (u64, u64)> = BTreeMap::new();
+    for slice in slices.filter(|slice| slice.part.is_some()) {
+        let (bytes, _) = used.entry(slice.number()).or_insert((0, slice.table.file_bytes));
+        *bytes = bytes.saturating_add(slice.file_bytes());
+    }
+    used.retain(|_, (bytes, file)| *bytes < *file / 2);
+    used.into_keys().collect()
 }

@@ -23,6 +23,7 @@ pub struct TableSink<'a> {
     options: TableOptions,
     next_number: Box<dyn FnMut() -> FileNumber + Send + 'a>,
     created_at_ms: u64,
+    tombstones_since_ms: Option<u64>,
     open: Option<OpenTable>,
     done: Vec<TableMeta>,
     finished: bool,
@@ -56,6 +57,7 @@ impl<'a> TableSink<'a> {
             options,
             next_number: Box::new(next_number),
             created_at_ms: 0,
+            tombstones_since_ms: None,
             open: None,
             done: Vec::new(),
             finished: false,
@@ -65,6 +67,13 @@ impl<'a> TableSink<'a> {
     /// Sets the creation time that is recorded in the tables, in milliseconds since 1970.
     pub fn created_at(mut self, unix_ms: u64) -> Self {
         self.created_at_ms = unix_ms;
+        self
+    }
+
+    /// The tombstones that come in are this old: the creation time of a table that gets one is not
+    /// later than `unix_ms`. `None` if they are new, or of unknown age.
+    pub fn tombstones_since(mut self, unix_ms: Option<u64>) -> Self {
+        self.tombstones_since_ms = unix_ms;
         self
     }
 
@@ -86,7 +95,8 @@ impl<'a> TableSink<'a> {
         let file = self.vfs.create(&temp).map_err(|e| Error::io("create", &temp, e))?;
         let id = TableId { db_id: self.db_id, number };
         let builder = TableBuilder::new(file, temp.clone(), id, self.options.clone())
-            .created_at(self.created_at_ms);
+            .created_at(self.created_at_ms)
+            .tombstones_since(self.tombstones_since_ms);
         Ok(OpenTable { number, temp, builder })
     }
 

@@ -58,6 +58,7 @@ pub struct TableBuilder {
     min_seqno: Seqno,
     max_seqno: Seqno,
     created_at_ms: u64,
+    tombstones_since_ms: Option<u64>,
     keys: KeySketch,
     features: u64,
     failed: Option<Error>,
@@ -91,6 +92,7 @@ impl TableBuilder {
             min_seqno: Seqno::MAX,
             max_seqno: Seqno::ZERO,
             created_at_ms: 0,
+            tombstones_since_ms: None,
             keys: KeySketch::default(),
             features: 0,
             failed,
@@ -100,6 +102,13 @@ impl TableBuilder {
     /// Sets the creation time that the table records, in milliseconds since 1970.
     pub fn created_at(mut self, unix_ms: u64) -> Self {
         self.created_at_ms = unix_ms;
+        self
+    }
+
+    /// If the table gets a tombstone, its creation time is at most `unix_ms`, since when there are
+    /// such tombstones.
+    pub fn tombstones_since(mut self, unix_ms: Option<u64>) -> Self {
+        self.tombstones_since_ms = unix_ms;
         self
     }
 
@@ -190,6 +199,7 @@ impl TableBuilder {
         let mut tail = Vec::new();
         let data_blocks = self.index.blocks();
         let payload = std::mem::take(&mut self.index).finish();
+        let tombstones_since_ms = self.tombstones_since_ms.filter(|_| self.tombstones > 0);
         put_section(&mut tail, &payload, self.seed, start);
         let index = Handle { offset: start, length: tail.len() as u64 };
         let mut meta = TableMeta {
@@ -203,7 +213,7 @@ impl TableBuilder {
             max_key: Bytes::copy_from_slice(&self.last_key),
             min_seqno: self.min_seqno,
             max_seqno: self.max_seqno,
-            created_at_ms: self.created_at_ms,
+            created_at_ms: tombstones_since_ms.unwrap_or(u64::MAX).min(self.created_at_ms),
             keys: self.keys,
         };
         let payload = properties::encode(&meta, data_blocks, &self.options);

@@ -41,7 +41,8 @@ pub struct TableMeta {
     pub min_seqno: Seqno,
     /// The largest sequence number of an entry.
     pub max_seqno: Seqno,
-    /// The creation time, in milliseconds since 1970; 0 if unknown.
+    /// The creation time, in milliseconds since 1970; 0 if unknown. A table with tombstones has that
+    /// of the oldest table that they may come from, so that they grow old although they are merged.
     pub created_at_ms: u64,
     /// A sketch of the keys, which estimates how many of them other tables share; empty if unknown.
     pub keys: KeySketch,

@@ -123,6 +123,12 @@ impl SliceMeta {
         self.part.as_ref().map_or(self.table.tombstones, |part| part.tombstones)
     }
 
+    /// Can it have a tombstone? Its own number of them is an estimate, which may be 0 although
+    /// there is one.
+    pub fn may_have_tombstones(&self) -> bool {
+        self.table.tombstones > 0
+    }
+
     /// A lower bound of the sequence numbers of the entries.
     pub fn min_seqno(&self) -> Seqno {
         self.seqno.unwrap_or(self.table.min_seqno)
