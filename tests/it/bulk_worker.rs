@@ -1,7 +1,7 @@
 //! The bulk worker: it writes the tables of a replacement. On which thread, for how long, and what
 //! stops it.
 
-use crate::harness::{PATIENCE, block_on};
+use crate::harness::{PATIENCE, block_on, outside};
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::settings;
 use futures::FutureExt;
@@ -235,4 +235,38 @@ fn tables_come_in_with_one_open_and_no_value_is_too_long() {
         assert_eq!(short.ingest(&files).await.unwrap_err().kind(), ErrorKind::Invalid);
         short.close().await.unwrap();
     });
+}
+
+/// A long ingest is under way. What is merged meanwhile is removed from the disk, and memory
+/// is given back: the job holds nothing of the state in which it began.
+///
+/// Planted: it holds the superversion until its tables are written.
+#[test]
+fn an_ingest_under_way_holds_no_table_of_the_database() {
+    let disk = MemVfs::new();
+    let db = block_on(open(&disk));
+    block_on(fill(&db, "old"));
+    block_on(db.flush()).unwrap();
+    let (key, value) = (b"b".to_vec(), b"new".to_vec());
+    let table = outside(&disk, "b.table", [(&key, Some(&value))]);
+    let (begun, has_begun) = mpsc::sync_channel(1);
+    let (go_on, may_go_on) = mpsc::sync_channel::<()>(1);
+    let may_go_on = Mutex::new(may_go_on);
+    disk.on_operation(move |_, operation| {
+        let is_bulk = std::thread::current().name() == Some("sluice-bulk");
+        if is_bulk && operation.kind == OperationKind::Create {
+            let _ = begun.try_send(());
+            let _ = may_go_on.lock().unwrap().recv_timeout(PATIENCE);
+        }
+    });
+    std::thread::scope(|threads| {
+        let came = threads.spawn(|| block_on(db.ingest([&table])));
+        has_begun.recv_timeout(PATIENCE).unwrap();
+        block_on(fill(&db, "new"));
+        block_on(db.compact()).unwrap();
+        assert_eq!(db.stats().pinned_obsolete_tables, 0, "{:?}", db.pins());
+        go_on.send(()).unwrap();
+        assert_eq!(came.join().unwrap().unwrap(), 1);
+    });
+    block_on(db.close()).unwrap();
 }

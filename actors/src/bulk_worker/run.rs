@@ -16,9 +16,10 @@ use sluicedb_storage::compact::{CompactionOptions, TableSink};
 use sluicedb_storage::key::{Kind, Seqno, Span};
 use sluicedb_storage::keyspace::{KeyspaceId, KeyspaceSpan};
 use sluicedb_storage::table::{ReadTier, TableOptions};
-use sluicedb_storage::version::{ShardCuts, Slice};
+use sluicedb_storage::version::{Keyspaces, ShardCuts, Slice};
 use sluicedb_storage::view::{Stack, Worth};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How many entries are added between two looks at whether to go on.
 const ASKED_EVERY: u64 = 1024;
@@ -70,13 +71,17 @@ impl BulkWorker {
         goes_on()?;
         self.counts.bulk_jobs.add(1);
         let files = &self.files;
-        let superversion = self.topology.superversion.load_full();
-        let bounds = bounds(spans, &superversion);
+        // The superversion is dropped here: it holds memtables and files, and a job may run for
+        // hours.
+        let (bounds, keyspaces) = {
+            let superversion = self.topology.superversion.load_full();
+            (bounds(spans, &superversion), Arc::clone(&superversion.keyspaces))
+        };
         let config = &files.environment.config;
         let mut into = Into {
             sink: files.sink(config.level_table()),
             table: config.level_table(),
-            superversion: &superversion,
+            keyspaces: &keyspaces,
             bounds: &bounds,
             cuts: ShardCuts::at(&[]),
             keyspace: None,
@@ -133,7 +138,7 @@ pub(super) struct Into<'a> {
     sink: TableSink<'a>,
     /// The table options of a keyspace that has none of its own.
     table: TableOptions,
-    superversion: &'a Superversion,
+    keyspaces: &'a Keyspaces,
     bounds: &'a BTreeMap<KeyspaceId, Vec<Bytes>>,
     cuts: ShardCuts<'a>,
     /// The keyspace of the previous entry.
@@ -175,7 +180,7 @@ impl<'a> Into<'a> {
     /// Which tables are worth taking over into `keyspace` unchanged. Many small tables are worse
     /// than one. Overlapping ones may fill half a landing at most.
     pub(super) fn worth(&self, keyspace: KeyspaceId) -> Worth {
-        let own = self.superversion.keyspaces.options(keyspace);
+        let own = self.keyspaces.options(keyspace);
         let options = own.compaction(self.compaction);
         let layers_max = (options.landing_runs_max / 2).max(1);
         Worth {
@@ -234,7 +239,7 @@ impl<'a> Into<'a> {
             self.destinations.resize(self.sink.tables(), flat(self.keyspace));
             self.keyspace = Some(keyspace);
             self.cuts = ShardCuts::at(self.bounds_of(keyspace));
-            let own = self.superversion.keyspaces.options(keyspace);
+            let own = self.keyspaces.options(keyspace);
             self.sink.set_options(own.level_table(&self.table));
         }
         Ok(())
