@@ -74,9 +74,9 @@ impl Slice {
     }
 }
 
-/// The error for a slice whose table does not contain `end`, its first or last key.
+/// The error for a slice whose table does not contain `end`, its first or last key. Errors name no
+/// key.
 fn has_no(end: &[u8], table: &Table) -> Error {
-    let key = end.escape_ascii();
-    let what = format!("there is no key {key}, where a part ends by the manifest");
+    let what = "a key is missing where a part of the table ends by the manifest";
     Error::corrupt(table.path(), table.bytes_before(end), what)
 }
