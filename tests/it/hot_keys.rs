@@ -4,7 +4,8 @@ use crate::harness::{Home, Simulated, block_on};
 use crate::kit::chance::Chance;
 use crate::kit::disk::collect;
 use crate::kit::settings;
-use sluicedb::{Db, Options, Stats};
+use sluicedb::{Db, ErrorKind, Options, Stats, WriteOptions};
+use sluicedb_actors::runtime::Runtime;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -77,6 +78,38 @@ fn hot_keys_are_compacted_and_not_flushed() {
         off.flush_bytes
     );
     assert!(on.active_bytes < 512 << 10, "{}", on.active_bytes);
+}
+
+/// Goal: whoever does not wait for room, and tries again, gets it although nobody waits. A memtable
+/// of which much is dead stays longer, but not if a write lacks the room of the dead entries.
+///
+/// Planted: `Relieve` that seals only what is full without somebody who lacks room.
+#[test]
+fn who_is_refused_for_the_room_of_dead_entries_gets_it_without_waiting() {
+    for has_deadline in [false, true] {
+        let mut options = options(true);
+        options.idle_seal_after_ms = 0;
+        let home = Simulated::with(6, options);
+        let db = home.open();
+        home.run(async {
+            for number in (0..180).chain(0..80) {
+                db.put(format!("key{number:03}"), [7; 1000]).await.unwrap();
+            }
+        });
+        home.simulator.settle();
+        let stats = db.stats();
+        let sizes = 256 << 10..(256 << 10) / 8 * 15;
+        assert!(sizes.contains(&stats.active_bytes) && stats.seals == 0, "{}", stats.active_bytes);
+        let large = vec![1; 250 << 10];
+        // A deadline that has passed acts like `no_wait`.
+        let passed = WriteOptions::new().by(home.simulator.now());
+        let options = if has_deadline { passed } else { settings::NO_WAIT };
+        let error = home.run(db.put_with("large", &large, options)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Overloaded, "{error:?}");
+        home.simulator.settle();
+        home.run(db.put_with("large", &large, options)).unwrap();
+        assert_eq!(db.stats().seals, 1);
+    }
 }
 
 /// A snapshot sees its instant while everything in it is overwritten many times. The memory it

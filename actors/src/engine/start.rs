@@ -10,7 +10,7 @@ use crate::bulk_worker::BulkWorker;
 use crate::checkpointer::Checkpointer;
 use crate::compaction_planner::CompactionPlanner;
 use crate::compaction_worker::{Channels, Pace};
-use crate::failure::{Failure, Failures, Party, Scope};
+use crate::failure::{Failure, Failures, Party};
 use crate::flush_worker::FlushWorker;
 use crate::log_keeper::LogKeeper;
 use crate::log_syncer::LogSyncer;
@@ -21,6 +21,7 @@ use crate::reclaimer::Reclaimer;
 use crate::runtime::jobs::Worker;
 use crate::runtime::pool::Pool;
 use crate::runtime::{Environment, Task, Turns};
+use crate::version_manager::message::Shortage;
 use crate::version_manager::message::VersionMessage;
 use crate::version_manager::{Files, ObsoleteTables, TablesDue, VersionManager, ask_for_room};
 use crate::write::WritePath;
@@ -181,7 +182,7 @@ fn mailbox<T>(messages: usize) -> (Mailbox<T>, Inbox<T>) {
 
 fn accounts(bytes: u64, versions: &Mailbox<VersionMessage>) -> Accounts {
     let versions = versions.clone();
-    Accounts::new(bytes, Box::new(move || ask_for_room(&versions, Scope::Global, 0)))
+    Accounts::new(bytes, Box::new(move || ask_for_room(&versions, Shortage::Waited)))
 }
 
 fn superversion(version: &Version, born: Seqno, ranges: Vec<RangeEntry>) -> Arc<Superversion> {

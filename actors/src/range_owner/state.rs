@@ -69,7 +69,7 @@ pub struct OverlayState {
     sealed: VecDeque<(u64, usize)>,
     /// The size at which the active memtable should be sealed.
     seal_at: usize,
-    /// Does somebody wait for room in the range?
+    /// Does a write lack room in the range? It may wait, or be about to try again.
     crowded: bool,
     /// A seal was requested and has not happened yet.
     seal_requested: bool,
@@ -258,7 +258,7 @@ impl OverlayState {
         full && self.may_seal()
     }
 
-    /// Somebody waits for room in the range. From now on the active memtable is sealed as soon as
+    /// A write lacks room in the range. From now on the active memtable is sealed as soon as
     /// it has its size, even if much of it is dead.
     pub fn seal_when_full(&mut self) {
         self.crowded = true;

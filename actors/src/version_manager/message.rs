@@ -1,7 +1,7 @@
 //! The version manager's messages.
 
 use super::outputs::Outputs;
-use crate::failure::{Failure, Scope, WriteFailure};
+use crate::failure::{Failure, WriteFailure};
 use bytes::Bytes;
 use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::key::Seqno;
@@ -129,6 +129,27 @@ pub struct Install {
     pub reply: Reply<Installed>,
 }
 
+/// Whose room a writer lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// That of a range or of the engine, for which a writer waits in line. It is looked at after
+    /// every message.
+    Waited,
+    /// That of a range, for a write that stands in no line. The range's memtable is sealed if it is
+    /// full, however much of it is dead.
+    Range {
+        /// Which range.
+        range: RangeId,
+        /// What the write takes of the range's account.
+        bytes: u64,
+    },
+    /// That of the engine, for a write that stands in no line. What helps most is sealed.
+    Engine {
+        /// What the write takes of the engine's account.
+        bytes: u64,
+    },
+}
+
 /// Messages to the version manager.
 #[derive(Debug)]
 pub enum VersionMessage {
@@ -143,13 +164,8 @@ pub enum VersionMessage {
     },
     /// The log has grown. Look whether a range pins too much of it, or is idle.
     LogGrown,
-    /// A writer lacks room. Seal what is due; for the engine's room, seal what helps most.
-    Relieve {
-        /// Whose room.
-        scope: Scope,
-        /// Bytes that a write needs that does not wait for them.
-        bytes: u64,
-    },
+    /// A writer lacks room.
+    Relieve(Shortage),
     /// Seal everything.
     Flush {
         /// Told when all of it is in published tables, with the last number that was stamped when

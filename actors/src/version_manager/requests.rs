@@ -1,19 +1,18 @@
 //! How others ask the version manager for room.
 
-use super::message::VersionMessage;
-use crate::failure::Scope;
+use super::message::{Shortage, VersionMessage};
 use crate::range_owner::message::Requests;
 use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_storage::version::RangeId;
 
-/// Tells the version manager that somebody lacks room: a writer waits for it, or needs this many
-/// bytes.
-pub fn ask_for_room(versions: &Mailbox<VersionMessage>, scope: Scope, bytes: u64) {
+/// Tells the version manager that somebody lacks room.
+pub fn ask_for_room(versions: &Mailbox<VersionMessage>, shortage: Shortage) {
     if let Ok(permit) = versions.try_reserve(1) {
         // If the mailbox is closed, the wait ends with the engine.
-        let _ = permit.send(VersionMessage::Relieve { scope, bytes });
+        let _ = permit.send(VersionMessage::Relieve(shortage));
     }
     // If the mailbox is full, the manager looks at who waits after each of its messages anyway.
+    // Whoever does not wait asks again when it tries again.
 }
 
 impl Requests for Mailbox<VersionMessage> {
@@ -25,6 +24,6 @@ impl Requests for Mailbox<VersionMessage> {
     }
 
     fn somebody_waits(&self) {
-        ask_for_room(self, Scope::Local, 0);
+        ask_for_room(self, Shortage::Waited);
     }
 }

@@ -2,9 +2,9 @@
 
 use super::VersionManager;
 use super::change::Wanted;
-use super::message::VersionMessage;
+use super::message::{Shortage, VersionMessage};
+use crate::failure::Failure;
 use crate::failure::space::reserve_wanted;
-use crate::failure::{Failure, Scope};
 use futures::FutureExt;
 use std::pin::pin;
 
@@ -21,10 +21,11 @@ impl VersionManager {
                         self.seal_if_due(range);
                     }
                 }
-                VersionMessage::Relieve { scope: Scope::Local, .. } => self.seal_what_is_due(),
-                VersionMessage::Relieve { scope: Scope::Global, bytes } => {
-                    self.relieve_if_short(bytes);
+                VersionMessage::Relieve(Shortage::Waited) => {}
+                VersionMessage::Relieve(Shortage::Range { range, bytes }) => {
+                    self.relieve_range(range, bytes);
                 }
+                VersionMessage::Relieve(Shortage::Engine { bytes }) => self.relieve_if_short(bytes),
                 VersionMessage::Flush { reply } => self.flush_all(reply),
                 VersionMessage::FlushFailed { range, memtables, failure } => {
                     self.waiters.failed(&memtables, &failure);

@@ -44,11 +44,6 @@ impl VersionManager {
         self.seal_due(current, asked);
     }
 
-    pub(super) fn seal_what_is_due(&mut self) {
-        let current = self.topology.superversion.load_full();
-        self.seal_due(&current, 0..current.ranges.len());
-    }
-
     pub(super) fn seal_if_due(&mut self, range: RangeId) {
         let current = self.topology.superversion.load_full();
         self.seal_due(&current, position(&current, range));
@@ -113,6 +108,19 @@ impl VersionManager {
         });
         self.seal_due(&current, short);
         self.relieve_if_short(0);
+    }
+
+    /// Seals for a write that lacks `bytes` of the range's account and does not wait for them. If
+    /// they are there meanwhile, seals only what is full.
+    pub(super) fn relieve_range(&mut self, range: RangeId, bytes: u64) {
+        let current = self.topology.superversion.load_full();
+        let Some(at) = position(&current, range) else { return };
+        let owner = &current.ranges[at].owner;
+        if owner.local.used().saturating_add(bytes) > owner.local.limit() {
+            // Dead entries in there occupy the room that this write wants.
+            owner.with_state(OverlayState::seal_when_full);
+        }
+        self.seal_due(&current, [at]);
     }
 
     /// Relieves only if room is short. Otherwise nothing is sealed below its size.

@@ -274,7 +274,7 @@ impl WritePath {
                     Err(refused) if self.is_gone(refused, epoch) => continue,
                     Err(refused) => {
                         let route = Arc::new(Route::whole(range, bytes.len(), operations));
-                        return self.refused(write(payload, route), refused);
+                        return self.refused(&superversion, write(payload, route), refused);
                     }
                 };
                 match self.try_seats((epoch, owner), bytes, crc, operations, durability, charge) {

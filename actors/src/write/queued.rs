@@ -84,7 +84,9 @@ impl WritePath {
         let admission = match self.gate.try_admit_many(charges(superversion, route)) {
             Ok(admission) => admission,
             Err(refused) if self.is_gone(refused, *epoch) => return Ok(Sent::Stale(write)),
-            Err(refused) => return self.refused(write, refused).map(Sent::Submitted),
+            Err(refused) => {
+                return self.refused(superversion, write, refused).map(Sent::Submitted);
+            }
         };
         let owners = owners(superversion, route);
         match self.try_places(&owners, route, write.payload.len() as u64) {

@@ -6,10 +6,12 @@ use super::{Rejected, Routed, WaitLimit, Write, WritePath};
 use crate::admission::gate::Overloaded;
 use crate::admission::waits::{Stopwatch, WaitPlace};
 use crate::failure::{Failure, Scope, WriteFailure};
+use crate::range_owner::Superversion;
 use crate::range_owner::message::is_heavy;
 use crate::range_owner::route::Part;
 use crate::runtime::pool::NotRun;
 use crate::version_manager::ask_for_room;
+use crate::version_manager::message::Shortage;
 use bytes::Bytes;
 use futures::future::{Either, pending, select};
 use sluicedb_kernel::semaphore::Refused;
@@ -33,11 +35,18 @@ impl From<WriteFailure> for NotSent {
 }
 
 impl WritePath {
-    pub(super) fn refused(&self, write: Write, refused: Overloaded) -> Result<Submitted, Rejected> {
+    /// What follows from the refusal of `write`, which is routed by `superversion`.
+    pub(super) fn refused(
+        &self,
+        superversion: &Superversion,
+        write: Write,
+        refused: Overloaded,
+    ) -> Result<Submitted, Rejected> {
         match refused.why {
             Refused::Full => {
-                let bytes = memory_bytes(write.payload.len(), write.operations);
-                ask_for_room(&self.versions, refused.scope, bytes);
+                if let Some(shortage) = shortage(superversion, &write, refused.scope) {
+                    ask_for_room(&self.versions, shortage);
+                }
                 Ok(Submitted::NotAdmitted(write, refused.scope))
             }
             Refused::TooLarge | Refused::Closed => {
@@ -355,4 +364,21 @@ impl WritePath {
         // A write by old routes needs room in other ranges. It is about to find that out.
         *epoch == superversion.epoch && route.parts().iter().any(is_in)
     }
+}
+
+/// Whose room `write` lacks that was refused. `None` if the range has it by now, or gives it to
+/// those who wait in line.
+fn shortage(superversion: &Superversion, write: &Write, scope: Scope) -> Option<Shortage> {
+    if scope == Scope::Global {
+        let bytes = memory_bytes(write.payload.len(), write.operations);
+        return Some(Shortage::Engine { bytes });
+    }
+    let parts = write.route.iter().flat_map(|routed| routed.route.parts());
+    let mut short = parts.filter_map(|part| {
+        let owner = &superversion.ranges[part.range as usize].owner;
+        let bytes = owner.budget.local_charge(part.charge());
+        let lacks = owner.local.used() + bytes > owner.local.limit();
+        lacks.then_some(Shortage::Range { range: owner.id, bytes })
+    });
+    short.next()
 }
