@@ -70,13 +70,14 @@ impl Task {
     }
 }
 
-/// Runs each actor on a named OS thread of its own. One more thread serves timers, from the first
-/// one on. One more calls the wakers of those who wait for an actor or a timer.
+/// Runs each actor on a named OS thread of its own. One more thread serves timers, and one more
+/// calls the wakers of those who wait for an actor or a timer. Both are there before the first
+/// actor.
 #[derive(Debug)]
 pub struct ThreadRuntime {
     /// Where the threads stay; empty: anywhere.
     cores: Arc<[usize]>,
-    timers: Mutex<Option<Arc<Timers>>>,
+    timers: Arc<Timers>,
     waking: WakingThreads,
 }
 
@@ -85,12 +86,19 @@ impl ThreadRuntime {
     pub fn new(cores: &[usize]) -> Arc<Self> {
         let cores: Arc<[usize]> = cores.into();
         let waking = WakingThreads::new(&cores);
-        Arc::new(Self { cores, timers: Mutex::default(), waking })
+        Arc::new(Self { cores, timers: Arc::default(), waking })
     }
 
-    fn timers(&self) -> Arc<Timers> {
-        let mut slot = lock(&self.timers);
-        Arc::clone(slot.get_or_insert_with(|| Timers::start(&self.waking, &self.cores)))
+    /// Starts the thread that serves timers.
+    fn start_timers(&self) -> std::io::Result<()> {
+        let courier = self.waking.courier()?;
+        let (weak, cores) = (Arc::downgrade(&self.timers), Arc::clone(&self.cores));
+        thread::Builder::new().name("sluice-timer".to_owned()).spawn(move || {
+            cores::stay_on(&cores);
+            wake::hand_on_to(courier);
+            Timers::serve(&weak);
+        })?;
+        Ok(())
     }
 }
 
@@ -98,6 +106,8 @@ impl Runtime for ThreadRuntime {
     fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> std::io::Result<Task> {
         let (task, token) = Task::new();
         let courier = self.waking.courier()?;
+        // An actor that sleeps would otherwise never wake up.
+        self.timers.serve_by(|| self.start_timers())?;
         let cores = Arc::clone(&self.cores);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             cores::stay_on(&cores);
@@ -122,12 +132,17 @@ impl Runtime for ThreadRuntime {
     }
 
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
-        Box::pin(Sleep { deadline, timers: self.timers(), entry: None })
+        if let Err(error) = self.timers.serve_by(|| self.start_timers()) {
+            // No actor is there yet. Until the thread is, a deadline takes effect only when the
+            // future is polled for another reason.
+            tracing::error!(%error, "no thread for timers");
+        }
+        Box::pin(Sleep { deadline, timers: Arc::clone(&self.timers), entry: None })
     }
 }
 
 /// Pending timers. One thread serves them. It ends with the last handle.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Timers {
     state: Mutex<TimerState>,
     changed: Condvar,
@@ -138,26 +153,23 @@ struct TimerState {
     /// The wakers of sleeps that somebody still waits for, the earliest deadline first.
     pending: BTreeMap<(Instant, u64), Waker>,
     next: u64,
+    /// Is the thread there?
+    served: bool,
     closed: bool,
 }
 
 impl Timers {
-    fn start(waking: &WakingThreads, cores: &Arc<[usize]>) -> Arc<Self> {
-        let timers = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
-        let (weak, cores) = (Arc::downgrade(&timers), Arc::clone(cores));
-        let spawned = waking.courier().and_then(|courier| {
-            thread::Builder::new().name("sluice-timer".to_owned()).spawn(move || {
-                cores::stay_on(&cores);
-                wake::hand_on_to(courier);
-                Self::serve(&weak);
-            })
-        });
-        if let Err(error) = spawned {
-            // Without it, a deadline takes effect only when the future is polled for another
-            // reason.
-            tracing::error!(%error, "no thread for timers");
+    /// Has `start` start the thread, unless it is there.
+    ///
+    /// # Errors
+    /// That of `start`. The next call tries again.
+    fn serve_by(&self, start: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
+        let mut state = self.lock();
+        if !state.served {
+            start()?;
+            state.served = true;
         }
-        timers
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, TimerState> {
@@ -203,10 +215,8 @@ impl Timers {
 
 impl Drop for ThreadRuntime {
     fn drop(&mut self) {
-        if let Some(timers) = self.timers.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            timers.lock().closed = true;
-            timers.changed.notify_all();
-        }
+        self.timers.lock().closed = true;
+        self.timers.changed.notify_all();
     }
 }
 
@@ -295,6 +305,22 @@ mod tests {
             assert!(cancelled.as_mut().poll(&mut context).is_pending());
             assert!(cancelled.as_mut().poll(&mut context).is_pending());
         }
-        assert_eq!(runtime.timers().lock().pending.len(), 1);
+        assert_eq!(runtime.timers.lock().pending.len(), 1);
+    }
+
+    /// Goal: an engine has timers, or is not started.
+    ///
+    /// Planted: a thread that could not be started is not asked for again; `spawn` that leaves it
+    /// to the first sleep.
+    #[test]
+    fn a_thread_for_timers_is_there_before_the_first_actor_or_asked_for_again() {
+        let runtime = ThreadRuntime::new(&[]);
+        let refused = runtime.timers.serve_by(|| Err(std::io::ErrorKind::WouldBlock.into()));
+        refused.expect_err("as if there were too many threads");
+        let task = runtime.spawn("test", Box::pin(async {})).unwrap();
+        runtime.timers.serve_by(|| panic!("it is there")).unwrap();
+        futures::executor::block_on(task.join());
+        // The list is served, though it was asked in vain before.
+        futures::executor::block_on(runtime.sleep_until(runtime.now() + Duration::from_millis(1)));
     }
 }
