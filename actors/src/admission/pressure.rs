@@ -3,8 +3,9 @@
 //! Guarantees: [`Board::measure`] is exact at the moment of the call and costs a few loads per
 //! range. Watchers see what [`Board::look`] measured last, in steps; there may be any number of
 //! them, and publishing never waits for one. A put measures nothing. The version manager looks
-//! after each message, a writer when it begins to wait, and any party when it finds the disk full
-//! or in order again. So the board lags by what the active memtables have taken in since.
+//! after each message, and any party when it finds the disk full or in order again. A writer that
+//! begins to wait measures only the room that it waits for: its thread is a caller's, and there may
+//! be thousands of ranges. So the board lags by what the active memtables have taken in since.
 //!
 //! Does not: slow anybody down. The accounts do that (`gate`).
 
@@ -57,6 +58,14 @@ impl Pressure {
         }
     }
 
+    /// The range whose L0 is full, if that is what it says.
+    fn full_l0(self) -> Option<RangeId> {
+        match self.cause {
+            Some(Cause::L0(range)) if self.level >= 1.0 => Some(range),
+            _ => None,
+        }
+    }
+
     /// Is the change large enough to publish?
     fn differs_from(self, old: Self) -> bool {
         self.cause != old.cause
@@ -91,7 +100,16 @@ pub trait Meter: Send + Sync {
     fn pressure(&self) -> Pressure;
 
     /// See [`Gauges::stall`].
-    fn stall(&self, range: Option<RangeId>) -> Stall;
+    fn stall(&self, range: Option<At>, l0_is_full: bool) -> Stall;
+}
+
+/// Where a range is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Which range.
+    pub id: RangeId,
+    /// Its position among all, by the routes that named it.
+    pub position: usize,
 }
 
 /// What watchers see: the pressure, or `None` once the engine has stopped.
@@ -123,19 +141,36 @@ impl Board {
         self.meter.get().map(|meter| meter.pressure()).unwrap_or_default()
     }
 
-    /// What a write that begins to wait at `range`, or at the engine, waits for.
-    pub(super) fn stall(&self, range: Option<RangeId>) -> Stall {
-        self.meter.get().map_or(Stall::Queue, |meter| meter.stall(range))
+    /// What a write waits for that begins to wait at `range`, or at the engine. If that is room, it
+    /// is published: writers wait now, and the version manager, which measures the rest, has not
+    /// looked yet. Costs the same for any number of ranges.
+    pub(super) fn stall(&self, range: Option<At>) -> Stall {
+        let Some(meter) = self.meter.get() else { return Stall::Queue };
+        // A full L0 is published at once, and nothing but a full disk is named in its place.
+        let full_l0 = self.shown.get().and_then(Pressure::full_l0);
+        let stall = meter.stall(range, full_l0.is_some());
+        let range = range.map(|range| range.id);
+        let cause = match stall {
+            Stall::Disk => Some(Cause::Disk),
+            Stall::L0 => range.or(full_l0).map(Cause::L0),
+            Stall::RangeMemory => range.map(Cause::RangeMemory),
+            Stall::Memory => Some(Cause::Memory),
+            Stall::Queue => None,
+        };
+        if let Some(cause) = cause {
+            self.show(Pressure { level: 1.0, cause: Some(cause) }, |shown| shown.level < 1.0);
+        }
+        stall
     }
 
     /// Measures, and publishes the result if the change is large enough.
     pub fn look(&self) {
-        self.show(self.measure());
+        let now = self.measure();
+        self.show(now, |shown| now.differs_from(shown));
     }
 
-    fn show(&self, now: Pressure) {
-        let differs = |old| now.differs_from(old);
-        self.shown.update(|shown| shown.is_some_and(differs).then_some(Some(now)));
+    fn show(&self, now: Pressure, replaces: impl FnOnce(Pressure) -> bool) {
+        self.shown.update(|shown| shown.is_some_and(replaces).then_some(Some(now)));
     }
 
     /// Ends the board: watchers see `None`, and no further change.
@@ -193,18 +228,20 @@ impl Gauges<'_> {
     }
 
     /// What a write that begins to wait at `range`, or at the engine, waits for: the root cause. A
-    /// write that waits at a range looks only at that range's L0.
+    /// write that waits at a range looks only at that range's L0. `l0_is_full`: is that of any
+    /// range?
     pub fn stall<O: Deref<Target: RangeMemory>>(
         &self,
         superversion: &Superversion<O>,
-        range: Option<RangeId>,
+        range: Option<At>,
+        l0_is_full: bool,
     ) -> Stall {
-        let mut ranges = superversion.ranges.iter();
-        let at = range.and_then(|range| superversion.range(range));
-        let l0_is_full = match at {
-            Some(at) => !l0_has_room(&at.stable, self.config),
-            None => ranges.any(|range| !l0_has_room(&range.stable, self.config)),
-        };
+        // The routes may have changed since.
+        let at = range.and_then(|At { id, position }| {
+            let here = superversion.ranges.get(position).filter(|range| range.id() == id);
+            here.or_else(|| superversion.range(id))
+        });
+        let l0_is_full = at.map_or(l0_is_full, |at| !l0_has_room(&at.stable, self.config));
         let memory_is_full = at.map_or(fullness(self.global), |at| at.owner.fullness()) >= 1.0;
         match (range, memory_is_full) {
             _ if self.disk_full => Stall::Disk,
@@ -292,7 +329,8 @@ mod tests {
         let board = Board::default();
         let mut watcher = board.watcher();
         let mut told = |level, cause| {
-            board.show(Pressure { level, cause });
+            let now = Pressure { level, cause };
+            board.show(now, |shown| now.differs_from(shown));
             watcher.changed().now_or_never().is_some()
         };
         let memory = Some(Cause::Memory);
@@ -313,7 +351,7 @@ mod tests {
         let mut watcher = board.watcher();
         board.end();
         assert_eq!(watcher.get(), None);
-        board.show(memory(0.5));
+        board.show(memory(0.5), |_| true);
         board.end();
         assert!(watcher.changed().now_or_never().is_none());
     }
@@ -331,5 +369,47 @@ mod tests {
         drop(large);
         assert_eq!(fullness(&account).to_bits(), 0.5_f64.to_bits());
         drop(held);
+    }
+
+    /// A meter for writers that must not walk all ranges.
+    struct OfOne(Stall);
+
+    impl Meter for OfOne {
+        fn pressure(&self) -> Pressure {
+            panic!("all ranges are measured on a caller's thread")
+        }
+
+        fn stall(&self, _: Option<At>, _: bool) -> Stall {
+            self.0
+        }
+    }
+
+    /// Goal: a writer that begins to wait does not pay for each range of the engine, and watchers
+    /// learn of it at once.
+    ///
+    /// Planted: `stall` that looks at everything.
+    #[test]
+    fn who_begins_to_wait_measures_only_what_it_waits_for() {
+        let at = At { id: RangeId(3), position: 2 };
+        for (stall, range, cause) in [
+            (Stall::Disk, Some(at), Some(Cause::Disk)),
+            (Stall::L0, Some(at), Some(Cause::L0(RangeId(3)))),
+            (Stall::RangeMemory, Some(at), Some(Cause::RangeMemory(RangeId(3)))),
+            (Stall::Memory, None, Some(Cause::Memory)),
+            (Stall::Queue, None, None),
+        ] {
+            let board = Board::default();
+            board.measure_with(Box::new(OfOne(stall)));
+            assert_eq!(board.stall(range), stall);
+            let shown = cause.map(|_| Pressure { level: 1.0, cause });
+            assert_eq!(board.watcher().get(), Some(shown.unwrap_or_default()));
+        }
+        // What was measured of all ranges has a better cause.
+        let board = Board::default();
+        board.measure_with(Box::new(OfOne(Stall::Memory)));
+        let full = Pressure { level: 1.0, cause: Some(Cause::L0(RangeId(7))) };
+        board.show(full, |_| true);
+        assert_eq!(board.stall(None), Stall::Memory);
+        assert_eq!(board.watcher().get(), Some(full));
     }
 }

@@ -1,11 +1,10 @@
 //! What waiting for room costs: how often, how long, and where writers wait.
 
 use super::Accounts;
-use super::pressure::Stall;
+use super::pressure::{At, Stall};
 use crate::counter::Counter;
 use crate::failure::Scope;
 use crate::runtime::Environment;
-use sluicedb_storage::version::RangeId;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
@@ -35,7 +34,7 @@ impl WaitCounts {
 #[derive(Clone)]
 pub(crate) enum WaitPlace {
     /// For a range: its account, or its mailbox.
-    Range(RangeId, Arc<WaitCounts>),
+    Range(At, Arc<WaitCounts>),
     /// For the engine: its account, the log, the commits in flight.
     Engine,
 }
@@ -50,7 +49,7 @@ impl WaitPlace {
 
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Range(mine, _), Self::Range(other, _)) => mine == other,
+            (Self::Range(mine, _), Self::Range(other, _)) => mine.id == other.id,
             (Self::Engine, Self::Engine) => true,
             (Self::Range(..), Self::Engine) | (Self::Engine, Self::Range(..)) => false,
         }
@@ -94,22 +93,21 @@ impl<'a> Stopwatch<'a> {
         }
         self.settle();
         let range = match &place {
-            WaitPlace::Range(id, range) => {
+            WaitPlace::Range(at, range) => {
                 self.accounts.local_waits.waits.add(1);
                 range.waits.add(1);
-                Some(*id)
+                Some(*at)
             }
             WaitPlace::Engine => {
                 self.accounts.global_waits.waits.add(1);
                 None
             }
         };
-        // The cause is looked up now, because it is gone when the wait is over.
+        // The cause is looked up now, because it is gone when the wait is over. Pressure may have
+        // risen to 1.0, and this tells watchers.
         let stall = self.accounts.board.stall(range);
         self.accounts.stalls[stall as usize].waits.add(1);
         self.at = Some((place, stall, self.environment.now()));
-        // Pressure has risen to 1.0, and nobody else may have updated the board.
-        self.accounts.board.look();
     }
 
     /// Waits for `work` at `place`.

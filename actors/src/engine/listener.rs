@@ -2,7 +2,7 @@
 
 use super::Parts;
 use crate::admission::Accounts;
-use crate::admission::pressure::{Gauges, Meter, Pressure, Stall};
+use crate::admission::pressure::{At, Gauges, Meter, Pressure, Stall};
 use crate::failure::Listener;
 use crate::log_writer::{LogCounts, LogDue};
 use crate::range_owner::{Memory, Topology};
@@ -10,7 +10,6 @@ use crate::runtime::Environment;
 use crate::version_manager::TablesDue;
 use sluicedb_kernel::semaphore::Semaphore;
 use sluicedb_kernel::sequencer::Sequencer;
-use sluicedb_storage::version::RangeId;
 use std::sync::{Arc, Weak};
 
 /// Closes the accounts and wakes those who wait.
@@ -49,9 +48,9 @@ impl Meter for Measured {
         self.gauges(&topology).pressure(&topology.superversion.load_full())
     }
 
-    fn stall(&self, range: Option<RangeId>) -> Stall {
+    fn stall(&self, range: Option<At>, l0_is_full: bool) -> Stall {
         let Some(topology) = self.topology.upgrade() else { return Stall::Queue };
-        self.gauges(&topology).stall(&topology.superversion.load_full(), range)
+        self.gauges(&topology).stall(&topology.superversion.load_full(), range, l0_is_full)
     }
 }
 

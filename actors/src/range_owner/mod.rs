@@ -17,7 +17,7 @@ pub mod state;
 mod topology;
 
 use crate::admission::RangeBudget;
-use crate::admission::pressure::{RangeMemory, range_fullness};
+use crate::admission::pressure::{At, RangeMemory, range_fullness};
 use crate::admission::waits::{WaitCounts, WaitPlace};
 use crate::counter::Counter;
 use crate::runtime::jobs::Kick;
@@ -84,9 +84,11 @@ impl RangeOwner {
         done.unwrap_or_default()
     }
 
-    /// Where a write waits that finds no room in this range.
-    pub(crate) fn place(&self) -> WaitPlace {
-        WaitPlace::Range(self.id, Arc::clone(&self.waits))
+    /// Where a write waits that finds no room in this range, which is at this position of the
+    /// routes.
+    pub(crate) fn place(&self, position: u32) -> WaitPlace {
+        let at = At { id: self.id, position: position as usize };
+        WaitPlace::Range(at, Arc::clone(&self.waits))
     }
 }
 

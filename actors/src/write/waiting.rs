@@ -290,7 +290,7 @@ impl WritePath {
         loop {
             let admit = self.gate.admit_many(charges.clone());
             let admitted = stopwatch.along(admit, |admit| match admit.waiting_range() {
-                Some(at) => owners[at].place(),
+                Some(at) => owners[at].place(routed.route.parts()[at].range),
                 None => WaitPlace::Engine,
             });
             let admission = match admitted.await {
@@ -324,7 +324,7 @@ impl WritePath {
                     let part = &routed.route.parts()[at];
                     let owner = Arc::clone(&owners[at]);
                     let place = owner.seat.reserve(part.bytes as u64);
-                    let at = owner.place();
+                    let at = owner.place(part.range);
                     if let Err(why) = stopwatch.during(at, place).await {
                         return Err(self.not_sent(
                             write,
