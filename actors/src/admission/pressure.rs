@@ -6,6 +6,8 @@
 //! after each message, and any party when it finds the disk full or in order again. A writer that
 //! begins to wait measures only the room that it waits for: its thread is a caller's, and there may
 //! be thousands of ranges. So the board lags by what the active memtables have taken in since.
+//! Whoever has measured is shown unless somebody who began later has been: what is shown last was
+//! measured after everything that its watchers were to be told of.
 //!
 //! Does not: slow anybody down. The accounts do that (`gate`).
 
@@ -18,6 +20,7 @@ use sluicedb_storage::view::Superversion;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The board publishes a change of the level of at least this size. It publishes at once a new
 /// cause, and reaching or leaving 1.0.
@@ -115,6 +118,10 @@ pub struct At {
 /// What watchers see: the pressure, or `None` once the engine has stopped.
 pub struct Board {
     shown: Watch<Option<Pressure>>,
+    /// How many have begun to measure.
+    begun: AtomicU64,
+    /// The last of them who has finished. It changes under the lock of `shown`.
+    newest: AtomicU64,
     meter: OnceLock<Box<dyn Meter>>,
 }
 
@@ -126,7 +133,12 @@ impl fmt::Debug for Board {
 
 impl Default for Board {
     fn default() -> Self {
-        Self { shown: Watch::new(Some(Pressure::default())), meter: OnceLock::new() }
+        Self {
+            shown: Watch::new(Some(Pressure::default())),
+            begun: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
+            meter: OnceLock::new(),
+        }
     }
 }
 
@@ -146,6 +158,7 @@ impl Board {
     /// looked yet. Costs the same for any number of ranges.
     pub(super) fn stall(&self, range: Option<At>) -> Stall {
         let Some(meter) = self.meter.get() else { return Stall::Queue };
+        let began = self.begin();
         // A full L0 is published at once, and nothing but a full disk is named in its place.
         let full_l0 = self.shown.get().and_then(Pressure::full_l0);
         let stall = meter.stall(range, full_l0.is_some());
@@ -158,19 +171,33 @@ impl Board {
             Stall::Queue => None,
         };
         if let Some(cause) = cause {
-            self.show(Pressure { level: 1.0, cause: Some(cause) }, |shown| shown.level < 1.0);
+            let now = Pressure { level: 1.0, cause: Some(cause) };
+            self.show(began, now, |shown| shown.level < 1.0);
         }
         stall
     }
 
     /// Measures, and publishes the result if the change is large enough.
     pub fn look(&self) {
-        let now = self.measure();
-        self.show(now, |shown| now.differs_from(shown));
+        let (began, now) = (self.begin(), self.measure());
+        self.show(began, now, |shown| now.differs_from(shown));
     }
 
-    fn show(&self, now: Pressure, replaces: impl FnOnce(Pressure) -> bool) {
-        self.shown.update(|shown| shown.is_some_and(replaces).then_some(Some(now)));
+    /// A number for somebody who measures from here on. With it he sees what all those changed who
+    /// have one already.
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Shows what was measured from `began` on, unless something newer was.
+    fn show(&self, began: u64, now: Pressure, replaces: impl FnOnce(Pressure) -> bool) {
+        self.shown.update(|shown| {
+            if began < self.newest.load(Ordering::Relaxed) {
+                return None;
+            }
+            self.newest.store(began, Ordering::Relaxed);
+            shown.is_some_and(replaces).then_some(Some(now))
+        });
     }
 
     /// Ends the board: watchers see `None`, and no further change.
@@ -302,6 +329,8 @@ fn fullness(account: &Semaphore) -> f64 {
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
     fn memory(level: f64) -> Pressure {
         Pressure { level, cause: Some(Cause::Memory) }
@@ -330,7 +359,7 @@ mod tests {
         let mut watcher = board.watcher();
         let mut told = |level, cause| {
             let now = Pressure { level, cause };
-            board.show(now, |shown| now.differs_from(shown));
+            board.show(board.begin(), now, |shown| now.differs_from(shown));
             watcher.changed().now_or_never().is_some()
         };
         let memory = Some(Cause::Memory);
@@ -351,7 +380,7 @@ mod tests {
         let mut watcher = board.watcher();
         board.end();
         assert_eq!(watcher.get(), None);
-        board.show(memory(0.5), |_| true);
+        board.show(board.begin(), memory(0.5), |_| true);
         board.end();
         assert!(watcher.changed().now_or_never().is_none());
     }
@@ -408,8 +437,52 @@ mod tests {
         let board = Board::default();
         board.measure_with(Box::new(OfOne(Stall::Memory)));
         let full = Pressure { level: 1.0, cause: Some(Cause::L0(RangeId(7))) };
-        board.show(full, |_| true);
+        board.show(board.begin(), full, |_| true);
         assert_eq!(board.stall(None), Stall::Memory);
         assert_eq!(board.watcher().get(), Some(full));
+    }
+
+    /// A meter whose first reading, a full one, is held back before it is returned.
+    struct HeldBack(Mutex<Option<(SyncSender<()>, Receiver<()>)>>);
+
+    impl Meter for HeldBack {
+        fn pressure(&self) -> Pressure {
+            let first = self.0.lock().expect("nothing panics under it").take();
+            match first {
+                Some((measured, go_on)) => {
+                    measured.send(()).expect("somebody listens");
+                    go_on.recv().expect("somebody lets it go on");
+                    memory(1.0)
+                }
+                None => memory(0.25),
+            }
+        }
+
+        fn stall(&self, _: Option<At>, _: bool) -> Stall {
+            Stall::Queue
+        }
+    }
+
+    /// Goal: who is interrupted between measuring and publishing does not leave a stale pressure as
+    /// the last one, also where the newer one was no change worth telling.
+    ///
+    /// Planted: `show` that publishes whatever comes last; `newest` only of what is published.
+    #[test]
+    fn a_pressure_that_others_have_outrun_is_not_shown() {
+        for told in [true, false] {
+            let ((measured, heard), (let_go, go_on)) = (sync_channel(1), sync_channel(1));
+            let board = Board::default();
+            board.measure_with(Box::new(HeldBack(Mutex::new(Some((measured, go_on))))));
+            if !told {
+                board.show(board.begin(), memory(0.25), |_| true);
+            }
+            std::thread::scope(|scope| {
+                scope.spawn(|| board.look());
+                heard.recv().expect("it measures");
+                board.look();
+                let_go.send(()).expect("it waits");
+            });
+            assert_eq!(board.watcher().get(), Some(memory(0.25)));
+        }
     }
 }
