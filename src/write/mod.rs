@@ -13,18 +13,25 @@ use crate::db::Db;
 use crate::error::{Error, Outcome, Result};
 use crate::options::Durability;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use sluicedb_actors::bulk_worker::message::Content;
 use sluicedb_actors::failure::WriteFailure;
 use sluicedb_actors::range_owner::message::is_heavy;
 use sluicedb_actors::write::{Submitted, WaitLimit, WritePath};
-use sluicedb_storage::batch::{OPERATION_OVERHEAD_MAX, check_entry, encode_operation};
+use sluicedb_storage::batch::{
+    OPERATION_OVERHEAD_MAX, check_entry, encode_before_value, encode_operation,
+};
 use sluicedb_storage::key::{Kind, Seqno};
 use sluicedb_storage::keyspace::KeyspaceId;
+use tokio::task::yield_now;
 
 /// Entries up to this size are encoded on the stack.
 const STACK_ENTRY_BYTES: usize = 1024;
 /// Most entries fit into this size, and then less of the stack must be cleared.
 const SMALL_ENTRY_BYTES: usize = 192;
+/// A longer value is copied in pieces of this length, and others have a turn in between. The memory
+/// is new, so that a piece takes about 0.1 ms.
+const PIECE_BYTES: usize = 256 << 10;
 
 impl Db {
     /// Sets `key` to `value`. Returns the write's sequence number. When it returns, every later
@@ -88,7 +95,14 @@ impl Db {
         value: impl AsRef<[u8]>,
         options: WriteOptions,
     ) -> Result<u64> {
-        coop::to_write(value.as_ref().len()).await;
+        coop::one().await;
+        let length = value.as_ref().len();
+        if length >= coop::WRITTEN_BYTES {
+            coop::more_to_write(length).await;
+            if length > PIECE_BYTES {
+                return self.put_in_pieces(key.as_ref(), value.as_ref(), options).await;
+            }
+        }
         match self.submit_one(Kind::Put, key.as_ref(), value.as_ref(), options)? {
             Submitted::Done(seqno) => Ok(seqno.0),
             submitted => self.finish(submitted, options).await,
@@ -321,6 +335,35 @@ impl Db {
         encoded.truncate(length);
         let submitted = path.submit_owned(Bytes::from(encoded), 1, durability);
         Ok(submitted.map_err(|rejected| rejected.failure)?)
+    }
+
+    /// Puts one entry with a long value. The future is boxed, since few puts need it.
+    #[cold]
+    fn put_in_pieces<'a>(
+        &'a self,
+        key: &'a [u8],
+        value: &'a [u8],
+        options: WriteOptions,
+    ) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let (keys, values) = (key.len(), value.len());
+            check_entry(keys, values, self.value_bytes_max()).map_err(Error::invalid)?;
+            let mut encoded = Vec::with_capacity(keys + values + OPERATION_OVERHEAD_MAX);
+            encoded.resize(keys + OPERATION_OVERHEAD_MAX, 0);
+            let keyspace = self.keyspace_id();
+            let before = encode_before_value(&mut encoded, keyspace, Kind::Put, key, values);
+            encoded.truncate(before);
+            for piece in value.chunks(PIECE_BYTES) {
+                encoded.extend_from_slice(piece);
+                yield_now().await;
+            }
+            let (path, durability) = (self.engine().write_path(), self.durability(options));
+            let submitted = path.submit_owned(Bytes::from(encoded), 1, durability);
+            match submitted.map_err(|rejected| rejected.failure)? {
+                Submitted::Done(seqno) => Ok(seqno.0),
+                submitted => self.finish(submitted, options).await,
+            }
+        })
     }
 
     /// `batch` as it goes into the log, or why it cannot, with the batch. A heavy batch is copied

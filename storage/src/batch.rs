@@ -15,7 +15,8 @@ mod read;
 pub use encoded::operations_decoded;
 use encoded::{NamedOperation, check_lengths, put_operation};
 pub use encoded::{
-    OPERATION_OVERHEAD_MAX, PointOperation, PointOperations, check_entry, encode_operation,
+    OPERATION_OVERHEAD_MAX, PointOperation, PointOperations, check_entry, encode_before_value,
+    encode_operation,
 };
 pub use read::{Operation, Operations};
 

@@ -20,6 +20,23 @@ pub fn roomy() -> Options {
     options
 }
 
+/// Planted: a value of any length is copied in one poll.
+#[test]
+fn a_long_value_is_copied_in_several_polls() {
+    let home = Simulated::with(1, roomy());
+    let db = home.open();
+    home.simulator.settle();
+    // No engine thread runs meanwhile.
+    let value = vec![7; 1_000_000];
+    let mut put = spawn(Box::pin(db.put("key", &value)));
+    for piece in 0..4 {
+        assert_pending!(put.poll());
+        assert!(put.is_woken(), "it only lets others have a turn after piece {piece}");
+    }
+    home.run(put.into_inner()).unwrap();
+    assert_eq!(home.run(db.get("key")).unwrap().as_deref(), Some(&value[..]));
+}
+
 #[test]
 fn a_buffered_put_completes_on_its_first_poll() {
     let home = Simulated::with(1, roomy());

@@ -73,6 +73,24 @@ pub fn encode_operation(
     key: &[u8],
     value: &[u8],
 ) -> usize {
+    let at = encode_before_value(out, keyspace, kind, key, value.len());
+    if kind != Kind::Put {
+        return at;
+    }
+    out[at..at + value.len()].copy_from_slice(value);
+    at + value.len()
+}
+
+/// Encodes one operation up to its value, which follows and has this length. Returns the length of
+/// that. `out` must have room for the key and `OPERATION_OVERHEAD_MAX` bytes.
+#[inline]
+pub fn encode_before_value(
+    out: &mut [u8],
+    keyspace: KeyspaceId,
+    kind: Kind,
+    key: &[u8],
+    value_length: usize,
+) -> usize {
     let mut at = 1;
     if keyspace.is_default() {
         out[0] = kind as u8;
@@ -82,15 +100,10 @@ pub fn encode_operation(
     }
     at += write_varint(&mut out[at..], key.len() as u64);
     if kind == Kind::Put {
-        at += write_varint(&mut out[at..], value.len() as u64);
+        at += write_varint(&mut out[at..], value_length as u64);
     }
     out[at..at + key.len()].copy_from_slice(key);
-    at += key.len();
-    if kind == Kind::Put {
-        out[at..at + value.len()].copy_from_slice(value);
-        at += value.len();
-    }
-    at
+    at + key.len()
 }
 
 /// A decoded operation on a single key.
