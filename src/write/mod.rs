@@ -214,7 +214,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn write_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<u64> {
-        coop::to_write(batch.encoded_len()).await;
+        coop::to_write(batch.memory_bytes() as usize).await;
         if let Some(seqno) = self.without_the_log(&batch) {
             return Ok(seqno.0);
         }
@@ -290,7 +290,7 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn submit_with(&self, batch: WriteBatch, options: WriteOptions) -> Result<Ticket> {
-        coop::to_write(batch.encoded_len()).await;
+        coop::to_write(batch.memory_bytes() as usize).await;
         let sync = || self.engine().sync_request();
         if let Some(seqno) = self.without_the_log(&batch) {
             return Ok(Ticket::done(seqno, sync()));

@@ -29,6 +29,25 @@ fn a_large_batch_takes_a_turn_of_its_own() {
     assert!(others >= BATCHES * 3 / 4, "{others} turns of others");
 }
 
+/// Planted: only the bytes of its operations count.
+#[test]
+fn a_batch_of_many_small_operations_takes_a_turn_of_its_own() {
+    let home = Home::with(roomy());
+    let db = home.open();
+    let (others, _) = turns_beside(Box::pin(async move {
+        for at in 0..BATCHES as u32 {
+            let mut batch = WriteBatch::new();
+            for n in 0..2_000 {
+                batch.delete((at * 2_000 + n).to_be_bytes());
+            }
+            db.write(batch).await.unwrap();
+        }
+        BATCHES
+    }));
+    // 12 KiB each, and 140 KiB in memory beside them.
+    assert!(others >= BATCHES * 3 / 4, "{others} turns of others");
+}
+
 /// Planted: a large value takes as much as a small one.
 #[test]
 fn a_large_value_takes_half_a_turn() {
