@@ -27,6 +27,8 @@ pub struct SpaceReserve {
     path: PathBuf,
     bytes: AtomicU64,
     spent: AtomicBool,
+    /// How often it was released.
+    releases: AtomicU64,
     turn: Mutex<()>,
 }
 
@@ -49,6 +51,7 @@ impl SpaceReserve {
             path,
             bytes: AtomicU64::new(bytes),
             spent: AtomicBool::new(false),
+            releases: AtomicU64::new(0),
             turn: Mutex::new(()),
         }
     }
@@ -61,6 +64,13 @@ impl SpaceReserve {
     /// Was it released, and not set aside again since?
     pub fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Acquire)
+    }
+
+    /// How often it was released. Whoever reads this before an attempt knows, when there was no
+    /// space, whether there is more since. A release counts before the bytes are gone from
+    /// [`bytes`](Self::bytes), and after they are free.
+    pub fn releases(&self) -> u64 {
+        self.releases.load(Ordering::Acquire)
     }
 
     /// Waits for the right to change it, which may take as long as a disk operation. Not for
@@ -153,6 +163,9 @@ impl ReserveTurn<'_> {
             Err(e) if e.kind() == ErrorKind::NotFound => 0,
             Err(e) => return Err(Error::io("remove", &reserve.path, e)),
         };
+        if given > 0 {
+            reserve.releases.fetch_add(1, Ordering::Release);
+        }
         reserve.set(0, true);
         Ok(given)
     }

@@ -38,9 +38,10 @@ impl CompactionWorker {
         debt: f64,
         shown: Option<&Weak<ProgressWatch>>,
     ) -> Ended {
+        let releases = self.files.failures.reserve.releases();
         let ended = self.try_once(job, debt, shown).await;
         match &ended {
-            Ended::Failed(failure) if self.files.failures.use_reserve(failure) => {
+            Ended::Failed(failure) if self.files.failures.use_reserve(failure, releases) => {
                 self.try_once(job, debt, shown).await
             }
             _ => ended,

@@ -39,14 +39,26 @@ pub fn reserve_wanted(bytes_max: u64, memory_bytes: u64, table_bytes: u64) -> u6
 }
 
 impl Failures {
-    /// Releases the reserve if `failure` was for want of space. Returns whether there is space now,
-    /// so that the caller can try again at once.
-    pub fn use_reserve(&self, failure: &Failure) -> bool {
-        if !failure.is_no_space() || self.reserve.bytes() == 0 {
+    /// Releases the reserve if `failure` was for want of space, and nobody else has released it
+    /// since the attempt that failed. Returns whether there is space now, so that the caller can
+    /// try again at once. `releases` is the count of [`SpaceReserve::releases`] before that
+    /// attempt.
+    ///
+    /// [`SpaceReserve::releases`]: sluicedb_storage::reserve::SpaceReserve::releases
+    pub fn use_reserve(&self, failure: &Failure, releases: u64) -> bool {
+        if !failure.is_no_space() {
             return false;
+        }
+        let other_released = || self.reserve.releases() != releases;
+        // A release counts before the bytes are gone.
+        if self.reserve.bytes() == 0 {
+            return other_released();
         }
         // The reserve and what health says of it change together.
         let turn = self.reserve.turn();
+        if other_released() {
+            return true;
+        }
         self.degrade(Party::Reserve, failure.clone());
         let released = turn.release();
         if released.is_err() {
@@ -146,6 +158,42 @@ fn cut(turn: &ReserveTurn<'_>, wanted: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluicedb_storage::Error;
+    use sluicedb_storage::reserve::SpaceReserve;
+    use sluicedb_storage::vfs::fault::ENOSPC;
+    use sluicedb_storage::vfs::{Fault, FaultVfs, MemVfs, OperationKind, Vfs};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    /// Goal: each party whose attempt failed before the reserve was released tries once more,
+    /// whoever released it, and none tries more than once.
+    ///
+    /// Planted: only the party that releases it tries again; every party does while it is spent.
+    #[test]
+    fn who_finds_the_disk_full_before_a_release_tries_again_whoever_released() {
+        let vfs = Arc::new(FaultVfs::over_mem(&MemVfs::new()));
+        let (disk, path): (Arc<dyn Vfs>, _) = (vfs.clone(), Path::new("/000007.sst"));
+        let failures = Failures::new(SpaceReserve::adopt(&disk, Path::new("/")));
+        failures.reserve.turn().grow_to(64 << 10).expect("there is room");
+        // The disk is full until the reserve is released.
+        vfs.control().arm(Fault::of(OperationKind::Create).errno(ENOSPC).sticky());
+        let attempt = || {
+            let releases = failures.reserve.releases();
+            let made = disk.create(path).map(drop);
+            (made.map_err(|e| Failure::storage(Error::io("create", path, e))), releases)
+        };
+        let (first, second, third) = (attempt(), attempt(), attempt());
+        let tries_again = |(made, releases): (Result<(), Failure>, u64)| {
+            failures.use_reserve(&made.expect_err("the disk is full"), releases)
+        };
+        assert!(tries_again(first), "it releases the reserve");
+        assert!(tries_again(second), "it failed before that");
+        vfs.control().disarm();
+        assert!(attempt().0.is_ok());
+        assert!(tries_again(third), "this one, too");
+        vfs.control().arm(Fault::of(OperationKind::Create).errno(ENOSPC).sticky());
+        assert!(!tries_again(attempt()), "nothing was released since");
+    }
 
     #[test]
     fn a8f_the_reserve_follows_the_database_in_steps() {

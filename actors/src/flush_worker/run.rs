@@ -87,6 +87,7 @@ impl FlushWorker {
     /// them is told.
     async fn flush(&mut self, next: &Next<Arc<RangeOwner>>) {
         let ranges: Vec<_> = next.ranges.iter().map(RangeEntry::id).collect();
+        let releases = self.failures.reserve.releases();
         let Err(failure) = self.try_flush(next).await else {
             for range in ranges {
                 self.retries.succeeded(range);
@@ -97,7 +98,7 @@ impl FlushWorker {
         if self.failures.is_stopped() || self.failures.job_failed(&failure) {
             return;
         }
-        if self.failures.use_reserve(&failure) {
+        if self.failures.use_reserve(&failure, releases) {
             // The flush is still due, and has more space now.
             return;
         }

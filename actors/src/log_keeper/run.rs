@@ -69,6 +69,7 @@ impl LogKeeper {
                 select(pin!(self.wal.due.keeping.wait()), again).await;
                 continue;
             };
+            let releases = self.failures.reserve.releases();
             match self.prepare(wanted) {
                 Ok(()) => {
                     backoff.reset();
@@ -77,7 +78,7 @@ impl LogKeeper {
                     self.quiet = None;
                 }
                 // The reserve's space may let the next attempt succeed.
-                Err(failure) if self.failures.use_reserve(&failure) => {}
+                Err(failure) if self.failures.use_reserve(&failure, releases) => {}
                 Err(failure) => {
                     // The disk may have room for a small segment.
                     self.growth = Growth::new(self.environment.config.log_segment_bytes);

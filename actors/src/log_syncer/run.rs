@@ -87,6 +87,7 @@ impl LogSyncer {
     async fn write_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<DueReplies, Failure> {
         let mut backoff = Backoff::default();
         loop {
+            let releases = self.failures.reserve.releases();
             let failure = match groups.write() {
                 Ok(written) => {
                     if !backoff.is_fresh() {
@@ -99,7 +100,7 @@ impl LogSyncer {
                 Err(failure) => return Err(failure),
             };
             // The reserve's space may let the next attempt succeed.
-            if self.failures.use_reserve(&failure) {
+            if self.failures.use_reserve(&failure, releases) {
                 continue;
             }
             tracing::warn!(%failure, "the log cannot be written");

@@ -29,10 +29,11 @@ impl VersionManager {
         // visible yet. The manifest refuses one that falls.
         let recorded = self.manifest.image().last_seqno;
         edit.last_seqno = edit.last_seqno.map(|last| last.max(recorded));
+        let releases = self.failures.reserve.releases();
         let mut written = self.write(edit);
         if let Err(failure) = &written
             && self.manifest.failure().is_none()
-            && self.failures.use_reserve(failure)
+            && self.failures.use_reserve(failure, releases)
         {
             written = self.write(edit);
         }
