@@ -5,8 +5,11 @@
 //! idle while it counts: the writes fit into the first memtable and the first log segment.
 
 use sluicedb::{Db, Durability, Options};
+use sluicedb_storage::vfs::fault::ENOSPC;
+use sluicedb_storage::vfs::{Fault, FaultVfs, MemVfs, OperationKind};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 struct Counting;
 
@@ -66,6 +69,43 @@ fn a_put_allocates_nothing_and_a_get_its_value() {
         let gets = gets.await;
         assert!(gets <= 2030, "{gets} allocations in 1000 gets: the value and its counter");
         db.close().await.unwrap();
+    });
+}
+
+/// Goal: what keeps some party from working costs nothing to writes that it does not concern.
+///
+/// Planted: each write copies all causes to see whether one is about the reserve.
+#[test]
+fn a_put_beside_a_compaction_that_fails_allocates_nothing() {
+    let vfs = Arc::new(FaultVfs::over_mem(&MemVfs::new()));
+    let mut options = Options::default();
+    options.durability = Durability::Buffered;
+    options.space_reserve_bytes = Some(0);
+    futures::executor::block_on(async {
+        let builder = Db::builder("/beside-a-failure").options(options).vfs(vfs.clone());
+        let db = builder.open().await.unwrap();
+        let key = |index: u64| index.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+        for index in 0..100 {
+            db.put(key(index), [1; 100]).await.unwrap();
+            if index % 50 == 49 {
+                db.flush().await.unwrap();
+            }
+        }
+        for index in 0..1000 {
+            db.put(key(index), [1; 100]).await.unwrap();
+        }
+        vfs.control().arm(Fault::of(OperationKind::Create).named(".sst").errno(ENOSPC).sticky());
+        vfs.control().arm(Fault::of(OperationKind::Create).named(".tmp").errno(ENOSPC).sticky());
+        db.compact().await.unwrap_err();
+        assert!(!db.health().state().is_running());
+        let puts = allocations(async {
+            for index in 1000..2000 {
+                db.put(key(index), [2; 100]).await.unwrap();
+            }
+        });
+        let puts = puts.await;
+        assert!(puts <= 30, "{puts} allocations in 1000 puts");
+        assert!(!db.health().state().is_running());
     });
 }
 

@@ -80,9 +80,13 @@ impl Failures {
     }
 
     /// Why this batch is refused although the engine works, if it is. A heavy batch is always
-    /// refused, because checking it would take too long here.
+    /// refused, because checking it would take too long here. Costs one load unless the reserve is
+    /// in use, whatever else keeps parties from working.
     #[cold]
     pub fn refuses(&self, payload: &[u8], heavy: bool) -> Option<Failure> {
+        if !self.reserve.is_spent() {
+            return None;
+        }
         let failure = self.trouble_of(Party::Reserve)?;
         let deletes_only =
             !heavy && PointOperations::new(payload).all(|one| one.kind == Kind::Delete);
