@@ -93,6 +93,36 @@ impl Durable {
         Ok(())
     }
 
+    /// As `register` with `Synced`, for a caller that holds no seat. Before the list grows, callers
+    /// who have given up leave it: they may ask again and again while the log makes no progress.
+    /// Only those leave whose numbers the new caller covers, so what they asked for is synced all
+    /// the same.
+    ///
+    /// # Errors
+    /// The log has failed.
+    pub fn register_sync(&self, upto: Seqno, reply: Reply<Committed>) -> Result<(), WriteFailure> {
+        // They are dropped without the lock: that may call wakers.
+        let given_up = self.take_given_up(upto);
+        drop(given_up);
+        self.register(Durability::Synced, upto, reply).map_err(|(_, failed)| failed)
+    }
+
+    fn take_given_up(&self, upto: Seqno) -> VecDeque<(Seqno, Reply<Committed>)> {
+        let mut waiting = self.lock();
+        let queue = &mut waiting.synced;
+        if queue.len() < queue.capacity() {
+            return VecDeque::new();
+        }
+        let (given_up, stay): (_, VecDeque<_>) = std::mem::take(queue)
+            .into_iter()
+            .partition(|(seqno, reply)| *seqno <= upto && reply.is_abandoned());
+        *queue = stay;
+        // The next look comes after as many more have come.
+        queue.reserve(queue.len() + 1);
+        self.count(&waiting);
+        given_up
+    }
+
     fn count(&self, waiting: &Waiting) {
         let count = waiting.written.len() + waiting.synced.len();
         self.awaited.store(count, Ordering::Relaxed);
@@ -154,4 +184,33 @@ impl Durable {
 fn take(queue: &mut VecDeque<(Seqno, Reply<Committed>)>, upto: Seqno) -> DueReplies {
     let passed = queue.partition_point(|(seqno, _)| *seqno <= upto);
     queue.drain(..passed).collect()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use sluicedb_kernel::reply::reply;
+
+    /// Planted: a list that only grows; callers leave it although nobody else asks for as much.
+    #[test]
+    fn who_gives_up_a_sync_and_asks_again_and_again_is_not_remembered() {
+        let durable = Durable::new(Seqno(1));
+        let (stays, mut answer) = reply();
+        durable.register_sync(Seqno(2), stays).expect("the log works");
+        let (later, given_up) = reply();
+        durable.register_sync(Seqno(2_000), later).expect("the log works");
+        drop(given_up);
+        for n in 2..1_000 {
+            let (gives_up, given_up) = reply();
+            durable.register_sync(Seqno(n), gives_up).expect("the log works");
+            drop(given_up);
+        }
+        let count = durable.lock().synced.len();
+        assert!(count <= 8 && durable.awaited() == count, "{count} wait, and one of them asks");
+        let synced = durable.raise_synced(Seqno(1_000));
+        synced.into_iter().for_each(|(seqno, reply)| reply.send(Ok(seqno)));
+        assert!(matches!((&mut answer).now_or_never(), Some(Ok(Ok(Seqno(2))))));
+        assert_eq!(durable.wanted(), (true, false), "a later number is not covered");
+    }
 }

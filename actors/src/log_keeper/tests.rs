@@ -9,7 +9,9 @@ use bytes::Bytes;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::vfs::MemVfs;
+use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 const KEEPER: &str = "sluice-log";
@@ -45,4 +47,21 @@ fn a_segment_that_a_change_waits_for_is_not_given_back() {
         assert!(changes < 400, "they are in the log");
     }
     assert!(changes > 10, "the segment was nearly full");
+}
+
+/// Planted: a list that only grows.
+#[test]
+fn who_gives_up_a_cleanup_and_asks_again_and_again_is_not_remembered() {
+    let runtime = Stepped::new();
+    let config = config("/gives-up-a-cleanup", 1);
+    let opening = Engine::open(config, Arc::new(MemVfs::new()), Arc::new(runtime.clone()));
+    let engine = runtime.run("nobody", opening).expect("an empty directory opens");
+    let wal = &engine.parts.wal;
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..1_000 {
+        let mut gives_up = Box::pin(wal.collect());
+        assert!(gives_up.as_mut().poll(&mut context).is_pending(), "the keeper does not run");
+    }
+    let waiting = wal.take_collecting().len();
+    assert!(waiting <= 8, "{waiting} wait, and nobody asks");
 }

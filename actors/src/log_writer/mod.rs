@@ -226,9 +226,19 @@ impl Log {
         self.ask_keeper(&self.leaving).await
     }
 
+    /// Before the list grows, callers who have given up leave it, as with `Durable::register_sync`.
     async fn ask_keeper(&self, waiting: &Mutex<Vec<Reply<()>>>) -> Result<(), Failure> {
         let (reply, answer) = reply();
-        lock(waiting).push(reply);
+        // They are dropped without the lock: that may call wakers.
+        let mut given_up = Vec::new();
+        {
+            let mut waiting = lock(waiting);
+            if waiting.len() == waiting.capacity() {
+                given_up.extend(waiting.extract_if(.., |reply| reply.is_abandoned()));
+            }
+            waiting.push(reply);
+        }
+        drop(given_up);
         self.due.keeping.set();
         let failures = &self.topology.failures;
         let down = pin!(failures.health.until_down());

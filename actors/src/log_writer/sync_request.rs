@@ -1,7 +1,6 @@
 //! The log's durable point, for holders that must not keep the log or the engine alive.
 
 use super::LogDue;
-use super::message::Durability;
 use crate::failure::health::Health;
 use crate::failure::{Concern, Failure, WriteFailure};
 use crate::group_commit::durable::Durable;
@@ -38,7 +37,7 @@ impl SyncRequest {
             return Ok(());
         }
         let (reply, answer) = reply();
-        self.durable.register(Durability::Synced, upto, reply).map_err(|(_, failed)| failed)?;
+        self.durable.register_sync(upto, reply)?;
         self.due.sync.set();
         match answer.await {
             Ok(synced) => synced.map(drop),
