@@ -33,7 +33,7 @@ pub struct Reclaim {
 /// What one call of `MemtableWriter::reclaim` did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReclaimStep {
-    /// Something was retired, moved or freed.
+    /// Something was retired, moved or freed, or looked at in vain.
     pub progress: bool,
     /// Memory has become free, so the charge of the entries may have fallen.
     pub freed: bool,

@@ -44,6 +44,15 @@ const DEAD_VISIT_BYTES: usize = 64;
 /// Entries that are looked up side by side: as many as a core can have cache misses in flight.
 const RELINKED_TOGETHER: usize = 16;
 
+/// What one walk of the retire list did.
+#[derive(Clone, Copy, Default)]
+struct Walk {
+    /// Versions that were retired.
+    retired: usize,
+    /// Versions that were looked at.
+    looked: usize,
+}
+
 /// The right to insert. There is one per memtable, and it is not `Clone`.
 ///
 /// Dropping it without `freeze` also ends the writing, but does not mark the memtable as frozen.
@@ -197,8 +206,8 @@ impl MemtableWriter {
         let since = (self.entries - self.entries_seen) as usize;
         self.entries_seen = self.entries;
         let retire_max = RETIRE_PER_CALL.max(RETIRE_PER_ENTRY * since);
-        let retired = self.retire_overwritten(visible, retire_max) > 0;
-        let retired = mem::take(&mut self.retired_unseen) || retired;
+        let Walk { retired, looked } = self.retire_overwritten(visible, retire_max);
+        let retired = mem::take(&mut self.retired_unseen) || retired > 0;
         if !self.buffer.is_compacting()
             && !self.limbo.holds_chunks()
             && (self.buffer.is_due_for_other_class() || scarce && self.buffer.has_much_dead())
@@ -216,11 +225,12 @@ impl MemtableWriter {
         {
             freed = self.reuse(left);
         }
-        let progress = retired || freed || compacting;
-        if progress {
+        let changed = retired || freed || compacting;
+        if changed {
             self.show();
         }
-        ReclaimStep { progress, freed }
+        // Versions that are held may stand before others that are not.
+        ReclaimStep { progress: changed || looked > 0, freed }
     }
 
     /// Key and value bytes of the entries that still occupy memory, and the number of these
@@ -232,13 +242,13 @@ impl MemtableWriter {
         (content.content_bytes, content.entries)
     }
 
-    /// Walks the retire list, oldest first. Returns the number of retired versions.
-    fn retire_overwritten(&mut self, visible: Seqno, retire_max: usize) -> usize {
+    /// Walks the retire list, oldest first.
+    fn retire_overwritten(&mut self, visible: Seqno, retire_max: usize) -> Walk {
         let reclaim = self.reclaim.as_ref().expect("the caller looked");
         let ready =
             self.retire_list.fresh.front().is_some_and(|overwritten| overwritten.seqno <= visible);
         if !ready && self.retire_list.held.is_empty() {
-            return 0;
+            return Walk::default();
         }
         let released = reclaim.points.released();
         if released != self.retire_list.released {
@@ -246,13 +256,13 @@ impl MemtableWriter {
                 (released, self.retire_list.held.len());
         }
         if !ready && self.retire_list.again == 0 {
-            return 0;
+            return Walk::default();
         }
         let reach = reclaim.points.reach();
         if matches!(reach, Retirable::Unknown) {
-            return 0;
+            return Walk::default();
         }
-        let (mut retired, mut held_left) = (0, HELD_PER_CALL);
+        let (mut walk, mut held_left) = (Walk::default(), HELD_PER_CALL);
         for _ in 0..retire_max {
             if let Some(overwritten) = self.retire_list.fresh.get(AHEAD_FAR) {
                 overwritten.prefetch_links();
@@ -273,13 +283,14 @@ impl MemtableWriter {
                 _ => break,
             };
             let Some(overwritten) = overwritten else { break };
+            walk.looked += 1;
             if self.retire(overwritten, &reach) {
-                retired += 1;
+                walk.retired += 1;
             } else {
                 self.retire_list.held.push_back(overwritten);
             }
         }
-        retired
+        walk
     }
 
     /// Retires the older version below `overwritten`, unless a read point needs it

@@ -397,6 +397,37 @@ fn what_a_point_held_is_retired_a_little_at_a_time() {
     rig.check(&mut Random(4));
 }
 
+/// Goal: what a released point held is found without further writes, though what is held by
+/// another point comes first.
+/// Planted: `progress` that tells only of versions that were retired.
+#[test]
+fn what_a_point_held_is_found_behind_what_another_one_holds() {
+    let mut rig = Rig::new(BufferOptions::default());
+    let reclaim = |rig: &mut Rig| rig.writer.reclaim(Seqno(rig.seqno), 64 << 10, false).progress;
+    for key in 0..10_000_u64 {
+        rig.put(&key.to_be_bytes(), Kind::Put, &[0; 10]);
+    }
+    for round in 1..3_u8 {
+        rig.hold();
+        for key in 0..5_000_u64 {
+            rig.put(&key.to_be_bytes(), Kind::Put, &[round; 10]);
+        }
+        while reclaim(&mut rig) {}
+    }
+    assert_eq!(rig.table.reclaim_stats().buffer.dead_bytes, 0, "all are held");
+    drop(rig.held.pop());
+    let mut calls = 0;
+    while reclaim(&mut rig) {
+        calls += 1;
+    }
+    let dead = rig.table.reclaim_stats().buffer.dead_bytes;
+    // Key, value and header of one version of each of 5,000 keys. The other point needs the rest.
+    assert!((5_000 * 18..10_000 * 18).contains(&dead), "{dead} bytes are dead");
+    assert!((500..=700).contains(&calls), "{calls} calls, a little each");
+    assert!(rig.writer.has_garbage() && !rig.writer.wants_reclaim(), "all have been looked at");
+    rig.check(&mut Random(5));
+}
+
 /// Goal: a buffer that outgrows small chunks gets large ones that the kernel has already handed
 /// over, if they are there in time, and waits for them once.
 /// Planted: `is_due_for_other_class` does not ask (the chunk is not from the stock); it always
