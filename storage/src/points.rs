@@ -164,16 +164,16 @@ impl Points {
 
 /// What can be retired, as of one look.
 #[derive(Debug)]
-pub(crate) enum Retirable {
+pub(crate) enum Retirable<'a> {
     /// Everything that was overwritten at or below the number.
     Everything,
-    /// What no point is in. These are the points, ascending.
-    Around(Vec<Seqno>),
+    /// What no point is in. These are the points, ascending, each once.
+    Around(&'a [Seqno]),
     /// Somebody is taking or giving back a point right now: ask later.
     Unknown,
 }
 
-impl Retirable {
+impl Retirable<'_> {
     /// Is no point in `[written, overwritten)`?
     #[inline]
     pub(crate) fn frees(&self, written: impl FnOnce() -> Seqno, overwritten: Seqno) -> bool {
@@ -262,30 +262,31 @@ impl ReadPoints {
     }
 
     /// What can be retired of what was overwritten at or below `visible`, which was read before.
+    /// `kept` is memory for the points, which the caller keeps for the next time.
     #[inline]
-    pub(crate) fn reach(&self) -> Retirable {
+    pub(crate) fn reach<'a>(&self, kept: &'a mut Vec<Seqno>) -> Retirable<'a> {
         fence(Ordering::SeqCst);
         let is_free = |stripe: &Stripe| stripe.oldest.load(Ordering::Relaxed) == NOBODY;
         if self.stripes.iter().all(is_free) {
             return Retirable::Everything;
         }
-        self.reach_around()
+        self.reach_around(kept)
     }
 
     #[cold]
-    fn reach_around(&self) -> Retirable {
-        let mut all = Vec::new();
+    fn reach_around<'a>(&self, kept: &'a mut Vec<Seqno>) -> Retirable<'a> {
+        kept.clear();
         for stripe in &self.stripes {
             if stripe.oldest.load(Ordering::Relaxed) == NOBODY {
                 continue;
             }
             match stripe.held.try_lock() {
-                Ok(held) => all.extend_from_slice(&held.seqnos),
+                Ok(held) => merge(kept, &held.seqnos),
                 Err(_) => return Retirable::Unknown,
             }
         }
-        all.sort_unstable();
-        Retirable::Around(all)
+        kept.dedup();
+        Retirable::Around(kept)
     }
 
     /// How often a point was given back. When it changes, more may be retired than before.
@@ -315,6 +316,24 @@ impl ReadPoints {
     #[cfg(loom)]
     fn mine(&self) -> usize {
         self.dealt.fetch_add(1, Ordering::Relaxed) % STRIPES
+    }
+}
+
+/// Merges the numbers of `more` into `all`. Both ascend. Whoever holds a range's seat calls this,
+/// so it takes no memory but what `all` lacks, and moves no number twice.
+fn merge(all: &mut Vec<Seqno>, more: &[Seqno]) {
+    let (mut left, mut right) = (all.len(), more.len());
+    all.resize(left + right, Seqno::ZERO);
+    // From the largest on: the place of a number is behind all that are still to be placed.
+    while right > 0 {
+        let at = left + right - 1;
+        if left > 0 && all[left - 1] > more[right - 1] {
+            left -= 1;
+            all[at] = all[left];
+        } else {
+            right -= 1;
+            all[at] = more[right];
+        }
     }
 }
 
@@ -382,8 +401,9 @@ mod tests {
     #[test]
     fn a_point_may_be_lower_than_one_that_was_taken_before() {
         let points = ReadPoints::new();
-        let frees =
-            |points: &ReadPoints, of: u64, by: u64| points.reach().frees(|| Seqno(of), Seqno(by));
+        let frees = |points: &ReadPoints, of: u64, by: u64| {
+            points.reach(&mut Vec::new()).frees(|| Seqno(of), Seqno(by))
+        };
         let born = points.hold(Holder::Scan, 1, || Seqno(10));
         let before = points.hold(Holder::Scan, 1, || Seqno(5));
         assert!(!frees(&points, 4, 6) && !frees(&points, 7, 12) && frees(&points, 6, 9));
@@ -443,7 +463,7 @@ mod tests {
         let mut held: Vec<_> = (0..40).map(|at| hold(1000 - at * 10)).collect();
         while let Some(point) = held.pop() {
             let (seqno, next) = (point.seqno().0, point.seqno().0 + 10);
-            let frees = |of, by| points.reach().frees(|| Seqno(of), Seqno(by));
+            let frees = |of, by| points.reach(&mut Vec::new()).frees(|| Seqno(of), Seqno(by));
             assert_eq!(points.len(), held.len() + 1);
             assert_eq!(points.holders().len(), held.len() + 1);
             assert!(!frees(seqno, seqno + 1) && frees(seqno + 1, next) && frees(1, seqno));
@@ -453,6 +473,28 @@ mod tests {
             assert_eq!(points.released(), released + 1);
             assert!(frees(seqno, next), "what was given back is in nobody's way");
         }
-        assert!(points.is_empty() && matches!(points.reach(), Retirable::Everything));
+        assert!(points.is_empty());
+        assert!(matches!(points.reach(&mut Vec::new()), Retirable::Everything));
+    }
+
+    /// Planted: a look that collects the points anew; equal points that are kept.
+    #[test]
+    fn a_look_puts_each_point_once_into_the_memory_of_the_last_look() {
+        let points = ReadPoints::new();
+        let hold = |first: u64| {
+            let points = Arc::clone(&points);
+            let take = move |at: u64| points.hold(Holder::Scan, 1, || Seqno(first + at / 10 * 40));
+            std::thread::spawn(move || (0..100).map(take).collect::<Vec<_>>()).join().unwrap()
+        };
+        // Ten of each number in a stripe, and the numbers of the stripes lie between each other.
+        let held: Vec<_> = (0..40).map(hold).collect();
+        let (mut kept, mut memory) = (Vec::new(), None);
+        for _ in 0..3 {
+            let Retirable::Around(found) = points.reach(&mut kept) else { panic!("some are held") };
+            assert!(found.iter().copied().eq((0..400).map(Seqno)));
+            let now = (kept.as_ptr(), kept.capacity());
+            assert_eq!(*memory.get_or_insert(now), now);
+        }
+        drop(held);
     }
 }

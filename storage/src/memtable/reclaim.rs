@@ -119,6 +119,8 @@ pub(super) struct RetireList {
     pub(super) again: usize,
     /// `ReadPoints::released` when `again` was set.
     pub(super) released: u64,
+    /// Memory for the read points of one look.
+    pub(super) points: Vec<Seqno>,
 }
 
 /// Memory that is unreachable but may still have readers.

@@ -242,7 +242,7 @@ impl MemtableWriter {
         (content.content_bytes, content.entries)
     }
 
-    /// Walks the retire list, oldest first.
+    /// Walks the retire list if that may help.
     fn retire_overwritten(&mut self, visible: Seqno, retire_max: usize) -> Walk {
         let reclaim = self.reclaim.as_ref().expect("the caller looked");
         let ready =
@@ -258,10 +258,18 @@ impl MemtableWriter {
         if !ready && self.retire_list.again == 0 {
             return Walk::default();
         }
-        let reach = reclaim.points.reach();
-        if matches!(reach, Retirable::Unknown) {
-            return Walk::default();
-        }
+        let mut kept = mem::take(&mut self.retire_list.points);
+        let reach = reclaim.points.reach(&mut kept);
+        let walk = match reach {
+            Retirable::Unknown => Walk::default(),
+            Retirable::Everything | Retirable::Around(_) => self.walk(visible, retire_max, &reach),
+        };
+        self.retire_list.points = kept;
+        walk
+    }
+
+    /// Walks the retire list, oldest first.
+    fn walk(&mut self, visible: Seqno, retire_max: usize, reach: &Retirable<'_>) -> Walk {
         let (mut walk, mut held_left) = (Walk::default(), HELD_PER_CALL);
         for _ in 0..retire_max {
             if let Some(overwritten) = self.retire_list.fresh.get(AHEAD_FAR) {
@@ -284,7 +292,7 @@ impl MemtableWriter {
             };
             let Some(overwritten) = overwritten else { break };
             walk.looked += 1;
-            if self.retire(overwritten, &reach) {
+            if self.retire(overwritten, reach) {
                 walk.retired += 1;
             } else {
                 self.retire_list.held.push_back(overwritten);
@@ -296,7 +304,7 @@ impl MemtableWriter {
     /// Retires the older version below `overwritten`, unless a read point needs it
     /// (INVARIANT(points-before-death)). The key has one link less afterwards
     /// (INVARIANT(short-lists)).
-    fn retire(&mut self, overwritten: Overwritten, reach: &Retirable) -> bool {
+    fn retire(&mut self, overwritten: Overwritten, reach: &Retirable<'_>) -> bool {
         let Self { table, buffer, limbo, .. } = self;
         let root = &table.root;
         // SAFETY: the link is in use as long as it is on the list, and the arena is ours.
