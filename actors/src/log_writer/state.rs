@@ -96,10 +96,17 @@ pub struct LogState {
     counts: Arc<LogCounts>,
     /// The epoch of the current routes. Everything is stamped by these.
     epoch: u64,
-    /// Why nothing is stamped: the log was closed, or its bytes cannot be written for now.
-    refusing: Option<Failure>,
-    /// Has it been closed? Then it refuses for good.
-    closed: bool,
+    intake: Intake,
+}
+
+/// Is anything stamped?
+#[derive(Debug)]
+enum Intake {
+    Open,
+    /// Not until `resume`: the log's bytes cannot be written.
+    Paused(Failure),
+    /// Not any more.
+    Closed(Failure),
 }
 
 impl LogState {
@@ -119,8 +126,7 @@ impl LogState {
             late: false,
             counts,
             epoch,
-            refusing: None,
-            closed: false,
+            intake: Intake::Open,
         }
     }
 
@@ -149,7 +155,7 @@ impl LogState {
     /// Makes sure that the current segment has room for `payload_bytes`. Rotates if a spare is
     /// ready.
     pub fn make_room(&mut self, payload_bytes: usize) -> Result<(), NoRoom> {
-        if let Some(failure) = &self.refusing {
+        if let Intake::Paused(failure) | Intake::Closed(failure) = &self.intake {
             return Err(NoRoom::Refused(failure.clone()));
         }
         while !self.log.has_room(payload_bytes) {
@@ -345,22 +351,21 @@ impl LogState {
     /// Stamps nothing from here on.
     pub fn close(&mut self, failure: Failure, after: &mut AfterTurn) {
         self.refuse_room(&failure, after);
-        self.refusing = Some(failure);
-        self.closed = true;
+        self.intake = Intake::Closed(failure);
     }
 
     /// Stamps nothing until `resume`. Refuses the parked commits, and new ones.
     pub fn refuse_for_now(&mut self, failure: &Failure, after: &mut AfterTurn) {
         self.refuse_parked(failure, after);
-        if !self.closed {
-            self.refusing = Some(failure.clone());
+        if !matches!(self.intake, Intake::Closed(_)) {
+            self.intake = Intake::Paused(failure.clone());
         }
     }
 
     /// Ends `refuse_for_now`.
     pub fn resume(&mut self) {
-        if !self.closed {
-            self.refusing = None;
+        if matches!(self.intake, Intake::Paused(_)) {
+            self.intake = Intake::Open;
         }
     }
 
@@ -403,8 +408,8 @@ impl LogState {
     /// Is no commit parked, is the log writable, and was nothing stamped since the caller read
     /// `next_seqno`?
     fn is_at_rest(&self, next_seqno: Seqno) -> bool {
-        let refuses = self.refusing.is_some() && !self.closed;
-        self.next_seqno == next_seqno && self.parked.is_empty() && !refuses
+        let paused = matches!(self.intake, Intake::Paused(_));
+        self.next_seqno == next_seqno && self.parked.is_empty() && !paused
     }
 
     /// Are there spares?
