@@ -15,12 +15,14 @@ struct Counting;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<u64> = const { Cell::new(0) };
 }
 
 // SAFETY: every method forwards to the system allocator; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
+        BYTES.with(|bytes| bytes.set(bytes.get() + layout.size() as u64));
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
@@ -38,6 +40,12 @@ async fn allocations(work: impl Future<Output = ()>) -> u64 {
     let before = COUNT.with(Cell::get);
     work.await;
     COUNT.with(Cell::get) - before
+}
+
+async fn allocated_bytes(work: impl Future<Output = ()>) -> u64 {
+    let before = BYTES.with(Cell::get);
+    work.await;
+    BYTES.with(Cell::get) - before
 }
 
 /// Goal: no allocation per write or per cached read beyond the bytes themselves.
@@ -177,6 +185,40 @@ fn a_short_scan_takes_its_memory_at_once() {
         });
         let sought = sought.await;
         assert!(sought <= 8, "{sought} allocations in 500 seeks of one scan");
+        db.close().await.unwrap();
+    });
+}
+
+/// Goal: who asks only whether a key has a value, how long it is, or which write gave it, pays for
+/// no value, also where the value lies in several chunks of a memtable. So does a scan of keys.
+///
+/// Planted: a question for which the pieces of an entry are put together.
+#[test]
+fn who_wants_no_value_copies_none() {
+    const VALUE_BYTES: usize = 3 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    futures::executor::block_on(async {
+        let db = Db::builder(dir.path()).open().await.unwrap();
+        // Larger than the largest chunk.
+        db.put("key", vec![1; VALUE_BYTES]).await.unwrap();
+        let asked = allocated_bytes(async {
+            assert!(db.contains_key("key").await.unwrap());
+            assert_eq!(db.value_len("key").await.unwrap(), Some(VALUE_BYTES as u64));
+            assert!(db.last_seqno("key").await.unwrap().is_some());
+        });
+        assert_eq!(asked.await, 0);
+        let scanned = allocated_bytes(async {
+            let mut scan = db.scan(..).keys_only();
+            let chunk = scan.next_chunk().await.unwrap().unwrap();
+            assert_eq!((chunk.len(), chunk.value_len(0)), (1, VALUE_BYTES));
+            let mut scan = db.scan(..).keys_only();
+            assert_eq!(scan.next_entry().await.unwrap().unwrap().0, b"key");
+        });
+        let scanned = scanned.await;
+        assert!(scanned < 64 << 10, "{scanned} bytes for one key");
+        assert_eq!(db.get("key").await.unwrap().unwrap(), vec![1; VALUE_BYTES]);
+        let mut scan = db.scan(..);
+        assert_eq!(scan.next_entry().await.unwrap().unwrap().1, vec![1; VALUE_BYTES]);
         db.close().await.unwrap();
     });
 }

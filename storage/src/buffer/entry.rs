@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Guarantees: after an entry is published, only the state bits in its first byte change, and only
-//! the writer reads them. Nearly all entries are in one chunk and are read in place (`whole`). If
-//! an entry straddles chunks, its key is copied together for a comparison, and its value when a
-//! caller wants it.
+//! the writer reads them. Nearly all entries are in one chunk and are read in place (`whole`). An
+//! entry that straddles chunks is read in pieces (`parts`). Its key is copied together for a
+//! comparison, and its value only for a caller that wants it.
 //!
 //! It does not know who refers to the entry, nor how long its memory lives (`grace`).
 
@@ -42,6 +42,14 @@ pub(crate) struct EntryAt<'a> {
     /// The address of the first byte, tagged with the class of its chunk.
     tagged: NonNull<u8>,
     memory: PhantomData<&'a [u8]>,
+}
+
+/// What an entry is besides its key and the bytes of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryHead {
+    pub(crate) seqno: Seqno,
+    pub(crate) kind: Kind,
+    pub(crate) value_bytes: usize,
 }
 
 // SAFETY: the entry is immutable except for an atomic byte.
@@ -214,41 +222,44 @@ impl<'a> EntryAt<'a> {
         self.header().entry_bytes()
     }
 
-    /// The payload, in pieces.
-    #[inline]
-    fn payload(self) -> Pieces<'a> {
-        let header = self.header();
-        Pieces::starting(self, header.bytes, header.payload_bytes)
-    }
-
-    /// Appends a copy of the whole payload to `out`, for `split_payload`.
-    #[cold]
-    pub(crate) fn put_together(self, out: &mut Vec<u8>) {
-        let header = self.header();
-        out.reserve(header.payload_bytes);
-        for piece in Pieces::starting(self, header.bytes, header.payload_bytes) {
-            out.extend_from_slice(piece);
+    /// Sequence number, kind, and the length of the value. Copies nothing.
+    #[inline(always)]
+    pub(crate) fn head(self) -> EntryHead {
+        match self.whole() {
+            Some(EntryRef { seqno, kind, value, .. }) => {
+                EntryHead { seqno, kind, value_bytes: value.len() }
+            }
+            None => self.parts(|_| ()).0,
         }
     }
 
     /// The sequence number.
     #[inline(always)]
     pub(crate) fn seqno(self) -> Seqno {
-        match self.whole() {
-            Some(entry) => entry.seqno,
-            None => self.seqno_of_pieces(),
-        }
+        self.head().seqno
     }
 
+    /// The parts of an entry that straddles chunks: passes its key to `key`, piece by piece, and
+    /// returns the pieces of its value.
     #[cold]
-    fn seqno_of_pieces(self) -> Seqno {
-        let mut payload = self.payload();
+    fn parts(self, mut key: impl FnMut(&[u8])) -> (EntryHead, Pieces<'a>) {
+        let header = self.header();
+        let mut payload = Pieces::starting(self, header.bytes, header.payload_bytes);
         let mut key_len = [0; KEY_LEN_BYTES];
         payload.read(&mut key_len);
-        payload.pass(usize::from(u16::from_le_bytes(key_len)));
-        let mut stamp = [0; STAMP_BYTES];
-        payload.read(&mut stamp);
-        unstamp(u64::from_le_bytes(stamp)).0
+        let key_len = usize::from(u16::from_le_bytes(key_len));
+        let mut missing = key_len;
+        while missing > 0 {
+            let piece = payload.up_to(missing);
+            missing -= piece.len();
+            key(piece);
+        }
+        let mut behind = [0; STAMP_BYTES + WATCH_BYTES];
+        payload.read(&mut behind);
+        let stamp = behind.first_chunk::<STAMP_BYTES>().expect("the stamp comes first");
+        let (seqno, kind) = unstamp(u64::from_le_bytes(*stamp));
+        let value_bytes = header.payload_bytes - PAYLOAD_FIXED_BYTES - key_len;
+        (EntryHead { seqno, kind, value_bytes }, payload)
     }
 
     /// Does it have this key?
@@ -282,15 +293,17 @@ impl<'a> EntryAt<'a> {
         if let Some(entry) = self.whole() {
             return out.extend_from_slice(entry.key);
         }
-        let mut payload = self.payload();
-        let mut key_len = [0; KEY_LEN_BYTES];
-        payload.read(&mut key_len);
-        let mut missing = usize::from(u16::from_le_bytes(key_len));
-        while missing > 0 {
-            let piece = payload.up_to(missing);
-            missing -= piece.len();
-            out.extend_from_slice(piece);
+        self.parts(|piece| out.extend_from_slice(piece));
+    }
+
+    /// Appends a copy of the value to `out`.
+    pub(crate) fn put_value(self, out: &mut Vec<u8>) {
+        if let Some(entry) = self.whole() {
+            return out.extend_from_slice(entry.value);
         }
+        let (head, value) = self.parts(|_| ());
+        out.reserve(head.value_bytes);
+        value.for_each(|piece| out.extend_from_slice(piece));
     }
 
     /// Under loom: records that this thread has just written the bytes of a copy.
@@ -307,7 +320,7 @@ impl<'a> EntryAt<'a> {
 
 /// Splits a payload that this crate has written.
 #[inline(always)]
-pub(crate) fn split_payload(payload: &[u8]) -> EntryRef<'_> {
+fn split_payload(payload: &[u8]) -> EntryRef<'_> {
     debug_assert!(check_payload(payload).is_ok(), "the writer writes whole payloads");
     let (key_len, rest) = payload.split_at(KEY_LEN_BYTES);
     let key_len = usize::from(u16::from_le_bytes([key_len[0], key_len[1]]));

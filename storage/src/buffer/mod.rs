@@ -58,7 +58,7 @@ pub(crate) use area::Area;
 pub(crate) use chunk::{ADDRESS_BITS, Chunk, LINE_BYTES, prefetch};
 pub(crate) use compaction::{EntryCounts, Step, Vacated};
 use entry::PAYLOAD_FIXED_BYTES;
-pub(crate) use entry::{EntryAt, split_payload};
+pub(crate) use entry::{EntryAt, EntryHead};
 pub(crate) use pool::ChunkSource;
 
 use crate::key::{Kind, Seqno};

@@ -257,6 +257,10 @@ impl<C: Cursor> Cursor for MergeCursor<C> {
     fn value(&self) -> &[u8] {
         self.front().value()
     }
+    #[inline]
+    fn value_len(&self) -> usize {
+        self.front().value_len()
+    }
     fn seek_first(&mut self) -> Result<()> {
         self.settle(Direction::Forward, C::seek_first)
     }

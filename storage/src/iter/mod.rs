@@ -35,6 +35,11 @@ pub trait Cursor: Send {
     fn kind(&self) -> Kind;
     /// The current value; empty for a delete.
     fn value(&self) -> &[u8];
+    /// The length of the current value. Overridden where the value is put together only for who
+    /// asks for it, and where another cursor answers.
+    fn value_len(&self) -> usize {
+        self.value().len()
+    }
     /// Moves to the first entry.
     fn seek_first(&mut self) -> Result<()>;
     /// Moves to the last entry.
@@ -64,6 +69,9 @@ impl<C: Cursor + ?Sized> Cursor for Box<C> {
     }
     fn value(&self) -> &[u8] {
         (**self).value()
+    }
+    fn value_len(&self) -> usize {
+        (**self).value_len()
     }
     fn seek_first(&mut self) -> Result<()> {
         (**self).seek_first()

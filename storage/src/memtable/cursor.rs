@@ -16,25 +16,30 @@
 //! An `upto` above the last inserted entry is allowed. Then entries that arrive during the walk may
 //! or may not be shown. Each key still comes once at most, and in order.
 //!
-//! It copies neither keys nor values, and it pins the whole memtable.
+//! It copies neither keys nor values that are in one piece, and a value in pieces only when it is
+//! asked for. It pins the whole memtable.
 
 use super::Memtable;
 use super::node::{ByteSet, LinkTarget, Node, NodeLink};
 use super::versions::{at_or_below, newest};
-use crate::buffer::{EntryAt, LINE_BYTES, Phase, prefetch, split_payload};
+use crate::buffer::{EntryAt, EntryHead, LINE_BYTES, Phase, prefetch};
 use crate::error::Result;
 use crate::iter::Cursor;
 use crate::key::{EntryRef, Kind, Seqno};
 use std::cmp;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A cursor over one memtable. Owned: it keeps the memtable alive and pins its memory. Never fails.
 pub struct MemtableCursor {
-    /// Borrowed from the memtable's memory, or from `straddling`.
+    /// Borrowed from the memtable's memory. In front of an entry that straddles chunks, and where
+    /// the cursor rests, the key is borrowed from `key`, and the value is empty.
     current: Option<EntryRef<'static>>,
-    /// The payload of the current entry, put together, if it straddles chunks.
-    straddling: Vec<u8>,
+    /// The current entry, if it straddles chunks.
+    straddling: Option<EntryAt<'static>>,
+    key: Vec<u8>,
+    /// The value of `straddling`, once somebody has asked for it.
+    value: OnceLock<Vec<u8>>,
     upto: Seqno,
     /// The nodes from the root to the current entry.
     path: Vec<Frame>,
@@ -170,7 +175,16 @@ fn last_set(set: &ByteSet, below: i16) -> Option<u8> {
 impl MemtableCursor {
     pub(super) fn new(table: Arc<Memtable>, upto: Seqno) -> Self {
         let pin = table.pin_phase();
-        Self { table, pin, upto, path: Vec::new(), current: None, straddling: Vec::new() }
+        Self {
+            table,
+            pin,
+            upto,
+            path: Vec::new(),
+            current: None,
+            straddling: None,
+            key: Vec::new(),
+            value: OnceLock::new(),
+        }
     }
 
     #[inline(always)]
@@ -181,31 +195,48 @@ impl MemtableCursor {
     /// Stands on this entry from here on.
     #[inline(always)]
     fn stop_at(&mut self, entry: EntryAt<'_>) {
-        let found = if let Some(found) = entry.whole() {
-            found
-        } else {
-            self.straddling.clear();
-            entry.put_together(&mut self.straddling);
-            split_payload(&self.straddling)
-        };
+        let Some(found) = entry.whole() else { return self.stop_at_straddling(entry) };
         // SAFETY: the bytes are in the memtable's memory, which the pin holds in place and the
-        // memtable alive, or in `straddling`, which is not touched before `current` is replaced.
-        // Both live as long as this cursor, and `current` leaves it only with the cursor's
-        // lifetime.
+        // memtable alive. Both live as long as this cursor, and `current` leaves it only with the
+        // cursor's lifetime.
         let found = unsafe { std::mem::transmute::<EntryRef<'_>, EntryRef<'static>>(found) };
         self.current = Some(found);
+        self.straddling = None;
+    }
+
+    #[cold]
+    fn stop_at_straddling(&mut self, entry: EntryAt<'_>) {
+        let EntryHead { seqno, kind, .. } = entry.head();
+        self.stop_at_copy_of_key(entry, seqno, kind);
+        // SAFETY: as in `stop_at`.
+        let entry = unsafe { std::mem::transmute::<EntryAt<'_>, EntryAt<'static>>(entry) };
+        self.straddling = Some(entry);
+        self.value.take();
     }
 
     /// Stops at a key that has nothing to show.
     #[cold]
     fn rest_at(&mut self, newest: EntryAt<'_>) {
-        self.straddling.clear();
-        newest.put_key(&mut self.straddling);
-        let rest =
-            EntryRef { key: &self.straddling, seqno: Seqno::ZERO, kind: Kind::Delete, value: &[] };
-        // SAFETY: as in `stop_at`.
-        let rest = unsafe { std::mem::transmute::<EntryRef<'_>, EntryRef<'static>>(rest) };
-        self.current = Some(rest);
+        self.stop_at_copy_of_key(newest, Seqno::ZERO, Kind::Delete);
+        self.straddling = None;
+    }
+
+    fn stop_at_copy_of_key(&mut self, entry: EntryAt<'_>, seqno: Seqno, kind: Kind) {
+        self.key.clear();
+        entry.put_key(&mut self.key);
+        let copy = EntryRef { key: &self.key, seqno, kind, value: &[] };
+        // SAFETY: `key` is not touched before `current` is replaced, and lives as long.
+        let copy = unsafe { std::mem::transmute::<EntryRef<'_>, EntryRef<'static>>(copy) };
+        self.current = Some(copy);
+    }
+
+    #[cold]
+    fn straddling_value(&self, entry: EntryAt<'_>) -> &[u8] {
+        self.value.get_or_init(|| {
+            let mut value = Vec::new();
+            entry.put_value(&mut value);
+            value
+        })
     }
 
     /// Stops at the first shown entry of `subtree` in the direction of the walk, or at the next one
@@ -241,6 +272,7 @@ impl MemtableCursor {
             subtree = loop {
                 let Some(frame) = self.path.last_mut() else {
                     self.current = None;
+                    self.straddling = None;
                     return;
                 };
                 // SAFETY: as above.
@@ -326,7 +358,18 @@ impl Cursor for MemtableCursor {
 
     #[inline]
     fn value(&self) -> &[u8] {
-        self.entry().value
+        match self.straddling {
+            None => self.entry().value,
+            Some(entry) => self.straddling_value(entry),
+        }
+    }
+
+    #[inline]
+    fn value_len(&self) -> usize {
+        match self.straddling {
+            None => self.entry().value.len(),
+            Some(entry) => entry.head().value_bytes,
+        }
     }
 
     fn seek_first(&mut self) -> Result<()> {

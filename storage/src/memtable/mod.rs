@@ -37,7 +37,7 @@ pub(crate) use cursor::PASSED_MAX;
 pub use reclaim::{Reclaim, ReclaimStep};
 pub use writer::MemtableWriter;
 
-use crate::buffer::{BufferStats, Chunk, ChunkClass, EntryAt, Grace, Phase, split_payload};
+use crate::buffer::{BufferStats, Chunk, ChunkClass, EntryAt, EntryHead, Grace, Phase};
 use crate::key::{Kind, Seqno};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
@@ -353,32 +353,25 @@ impl EntryVersion<'_> {
         }
     }
 
-    /// Is it a put, and not a tombstone?
+    /// Is it a put, and not a tombstone? Copies nothing.
     #[inline]
     pub fn is_put(&self) -> bool {
-        self.read(|kind, _| kind == Kind::Put)
+        self.0.head().kind == Kind::Put
     }
 
-    /// Passes kind and value to `look` and returns its result. Copies nothing unless the entry
-    /// straddles chunks.
+    /// The length of the value; `None` for a tombstone. Copies nothing.
     #[inline]
-    pub fn read<T>(&self, look: impl FnOnce(Kind, &[u8]) -> T) -> T {
-        if let Some(entry) = self.0.whole() {
-            return look(entry.kind, entry.value);
-        }
-        let mut payload = Vec::new();
-        self.0.put_together(&mut payload);
-        let entry = split_payload(&payload);
-        look(entry.kind, entry.value)
+    pub fn value_len(&self) -> Option<usize> {
+        let EntryHead { kind, value_bytes, .. } = self.0.head();
+        (kind == Kind::Put).then_some(value_bytes)
     }
 
-    /// The value keeps its key in memory, which is short compared with it.
     #[cold]
     fn straddling_value(self) -> Option<Bytes> {
-        let mut payload = Vec::new();
-        self.0.put_together(&mut payload);
-        let entry = split_payload(&payload);
-        let (kind, from) = (entry.kind, payload.len() - entry.value.len());
-        (kind == Kind::Put).then(|| Bytes::from(payload).slice(from..))
+        self.is_put().then(|| {
+            let mut value = Vec::new();
+            self.0.put_value(&mut value);
+            Bytes::from(value)
+        })
     }
 }

@@ -120,6 +120,10 @@ impl<C: Cursor> Cursor for CutOut<C> {
     fn value(&self) -> &[u8] {
         if self.rests { &[] } else { self.cursor.value() }
     }
+    #[inline]
+    fn value_len(&self) -> usize {
+        if self.rests { 0 } else { self.cursor.value_len() }
+    }
     fn seek_first(&mut self) -> Result<()> {
         self.cursor.seek_first()?;
         self.leave_forward()

@@ -210,7 +210,7 @@ impl RangeWalk<'_> {
             *steps -= 1;
             if self.keys_only {
                 out.make_room(key.len(), bytes_max, entries_max);
-                out.push_key(key, cursor.value().len());
+                out.push_key(key, cursor.value_len());
             } else {
                 let value = cursor.value();
                 out.make_room(key.len() + value.len(), bytes_max, entries_max);

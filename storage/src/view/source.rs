@@ -57,6 +57,10 @@ impl Cursor for Source {
     fn value(&self) -> &[u8] {
         each_source!(self, cursor => cursor.value())
     }
+    #[inline]
+    fn value_len(&self) -> usize {
+        each_source!(self, cursor => cursor.value_len())
+    }
     fn seek_first(&mut self) -> Result<()> {
         each_source!(self, cursor => cursor.seek_first())
     }

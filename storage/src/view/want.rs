@@ -115,7 +115,7 @@ impl Want for ValueLen {
 
     #[inline]
     fn of_version(found: EntryVersion<'_>) -> Self::Answer {
-        found.read(|kind, value| (kind == Kind::Put).then_some(value.len() as u64))
+        found.value_len().map(|length| length as u64)
     }
 
     #[inline]

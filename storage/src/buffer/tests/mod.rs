@@ -84,11 +84,14 @@ impl Rig {
     fn check(&self) {
         let mut live_bytes = 0;
         for (number, (entry, value)) in &self.live {
-            let mut payload = Vec::new();
-            entry.put_together(&mut payload);
-            let read = split_payload(&payload);
-            assert_eq!((read.key, read.seqno.0), (&number.to_be_bytes()[..], *number));
-            assert!(read.value == value, "the value of {number}");
+            let (mut own_key, mut own_value) = (Vec::new(), Vec::new());
+            entry.put_key(&mut own_key);
+            entry.put_value(&mut own_value);
+            assert_eq!(own_key, number.to_be_bytes());
+            assert!(own_value == *value, "the value of {number}");
+            let kind = Kind::Put;
+            let head = EntryHead { seqno: Seqno(*number), kind, value_bytes: value.len() };
+            assert_eq!(entry.head(), head);
             assert!(entry.has_key(&number.to_be_bytes()));
             assert!(!entry.has_key(b"another"));
             assert_eq!(entry.seqno().0, *number);
