@@ -4,6 +4,7 @@ use crate::coop;
 use crate::error::Result;
 use crate::read_counts::{ReadCounts, Reads};
 use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt};
 use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::runtime::pool::Pool;
 use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
@@ -13,6 +14,10 @@ use sluicedb_storage::vfs::FileLock;
 use sluicedb_storage::view::{OwnWrites, Value, View, Want};
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
+
+/// So many cold keys of one call are read at a time. The other callers keep their places in the
+/// queue of the read threads, and a turn begins no more reads than that.
+const COLD_KEYS_MAX: usize = 64;
 
 /// What all readers of a database share: the threads for cold reads, the report of damaged tables,
 /// and the counts of reads. Holds neither the engine nor its lock. A clone costs one count.
@@ -131,7 +136,7 @@ impl Reader {
     }
 
     /// The values of all keys at this instant. Those in memory are read at once, the cold ones side
-    /// by side.
+    /// by side, a few at a time.
     pub(crate) async fn multi_get<'a>(
         &self,
         keys: impl ExactSizeIterator<Item = (KeyspaceId, &'a [u8])>,
@@ -142,15 +147,23 @@ impl Reader {
             match self.view.look_up::<Value>(keyspace, key, ReadTier::Memory) {
                 Err(StorageError::WouldBlock) => {
                     values.push(None);
-                    cold.push(async move { (index, self.on_disk::<Value>(keyspace, key).await) });
+                    cold.push((index, keyspace, key));
                 }
                 read => values.push(self.cold.counted::<Value>(self.cold.told(read))?),
             }
             coop::one().await;
         }
-        for (index, read) in futures::future::join_all(cold).await {
+        let (mut cold, mut reads) = (cold.into_iter(), FuturesUnordered::new());
+        loop {
+            while reads.len() < COLD_KEYS_MAX
+                && let Some((index, keyspace, key)) = cold.next()
+            {
+                coop::one().await;
+                reads.push(async move { (index, self.on_disk::<Value>(keyspace, key).await) });
+            }
+            let Some((index, read)) = reads.next().await else { return Ok(values) };
             values[index] = self.cold.counted::<Value>(read)?;
+            coop::one().await;
         }
-        Ok(values)
     }
 }

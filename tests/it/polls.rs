@@ -6,6 +6,7 @@ use sluicedb::{Db, Durability, Options, WriteBatch, WriteOptions};
 use sluicedb_storage::vfs::MemVfs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
 
@@ -231,4 +232,37 @@ async fn long_calls_let_other_tasks_run() {
     done.store(true, Ordering::Relaxed);
     let turns = other.await.unwrap();
     assert!(turns >= 5, "the other task ran {turns} times");
+}
+
+/// Goal: however many of its keys are cold, a call begins few reads in one turn, and leaves room in
+/// the queue of the read threads.
+/// Planted: all reads begun at once.
+#[test]
+fn many_cold_keys_are_read_a_few_at_a_time() {
+    let mut options = roomy();
+    options.cache_bytes = Some(0);
+    let home = Simulated::with(6, options);
+    home.disk.set_cold_reads(true);
+    let db = home.open();
+    let expected = home.run(fill(&db, 1_000, 60));
+    home.run(db.compact()).unwrap();
+    home.simulator.settle();
+    let (keys, values): (Vec<_>, Vec<_>) = expected.into_iter().unzip();
+    let mut reads = spawn(db.multi_get(&keys));
+    let mut turns = 0;
+    let found = loop {
+        let before = db.stats().cold_reads;
+        let polled = reads.poll();
+        let begun = db.stats().cold_reads - before;
+        assert!(begun <= 64, "{begun} reads in one turn");
+        turns += 1;
+        if let Poll::Ready(found) = polled {
+            break found.unwrap();
+        }
+        home.simulator.settle();
+        assert!(reads.is_woken());
+    };
+    assert_eq!(db.stats().cold_reads, 1_000);
+    assert!(turns > 1_000 / 64, "{turns}");
+    assert!(found.iter().map(|value| value.as_deref()).eq(values.iter().map(|v| Some(&v[..]))));
 }
