@@ -147,10 +147,9 @@ fn fold(path: &Path, offset: u64, record: &Record<'_>, loaded: &mut LoadedManife
     let payload_at = offset + frame::RECORD_HEADER_BYTES as u64;
     let edit = VersionEdit::decode(record.payload).map_err(|error| match error {
         EditError::Malformed { at, what } => Error::corrupt(path, payload_at + at as u64, what),
-        EditError::Unknown { tag } => Error::Unsupported {
-            path: path.to_owned(),
-            what: format!("an edit has field {tag}, which this build does not know"),
-        },
+        EditError::Unsupported { what } => {
+            Error::Unsupported { path: path.to_owned(), what: format!("an edit has {what}") }
+        }
     })?;
     // If it is refused, the whole manifest is.
     let image = std::mem::take(&mut loaded.image);

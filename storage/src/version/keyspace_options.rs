@@ -34,8 +34,9 @@ pub struct KeyspaceOptions {
 }
 
 /// Zstandard at level N is encoded as this number plus N.
-#[cfg(feature = "zstd")]
 const ZSTD: u64 = 100;
+/// The largest level of Zstandard.
+const ZSTD_LEVEL_MAX: u64 = 22;
 
 const COMPRESSION: u64 = 1;
 const FILTER_BITS_PER_KEY: u64 = 2;
@@ -46,6 +47,15 @@ const LANDING_RUNS_MAX: u64 = 6;
 const RANGE_BYTES_MAX: u64 = 7;
 const RANGE_ENTRIES_MAX: u64 = 8;
 const RANGE_HEAT_MAX: u64 = 9;
+
+/// Why the encoding of options is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum OptionsError {
+    /// It violates the format.
+    Malformed,
+    /// Another build may know what this one does not: a phrase for "a keyspace has ...".
+    Unsupported(String),
+}
 
 /// One option: its tag, its name for callers, its limits, and its value.
 struct Field(u64, &'static str, u64, u64, Option<u64>);
@@ -98,7 +108,7 @@ impl KeyspaceOptions {
             (self.compression.map(compression_number), self.filter_bits_per_key);
         let (base, max) = (self.level_base_bytes, u64::MAX);
         [
-            Field(COMPRESSION, "compression", 0, 122, compression),
+            Field(COMPRESSION, "compression", 0, ZSTD + ZSTD_LEVEL_MAX, compression),
             Field(FILTER_BITS_PER_KEY, "filter_bits_per_key", 0, 24, of(bits)),
             Field(SHARDS, "shards_per_range", 1, 64, of(self.shards)),
             Field(LEVEL_BASE_BYTES, "level_base_bytes", 4096, max / 4, base),
@@ -110,14 +120,15 @@ impl KeyspaceOptions {
         ]
     }
 
-    /// Reads what `encode` wrote, up to the end. `None` if there is a tag that this build does not
-    /// know, or a value outside its limits.
-    pub(super) fn decode(field: &mut Decoder<'_>) -> Option<Self> {
+    /// Reads what `encode` wrote, up to the end. An option that this build does not know is one of
+    /// a later build. It must not be lost when the options are written again, so it is refused.
+    pub(super) fn decode(field: &mut Decoder<'_>) -> Result<Self, OptionsError> {
         let (mut options, mut last) = (Self::default(), 0);
         while !field.is_empty() {
-            let (tag, value) = (field.varint()?, field.varint()?);
+            let mut number = || field.varint().ok_or(OptionsError::Malformed);
+            let (tag, value) = (number()?, number()?);
             if tag <= last {
-                return None;
+                return Err(OptionsError::Malformed);
             }
             last = tag;
             let small = usize::try_from(value).ok();
@@ -131,10 +142,13 @@ impl KeyspaceOptions {
                 RANGE_BYTES_MAX => options.range_bytes_max = Some(value),
                 RANGE_ENTRIES_MAX => options.range_entries_max = Some(value),
                 RANGE_HEAT_MAX => options.range_heat_max = Some(value),
-                _ => return None,
+                _ => {
+                    let what = format!("option {tag}, which this build does not know");
+                    return Err(OptionsError::Unsupported(what));
+                }
             }
         }
-        options.check().is_ok().then_some(options)
+        options.check().map(|()| options).map_err(|_| OptionsError::Malformed)
     }
 
     /// Checks that each option is inside its limits.
@@ -142,7 +156,7 @@ impl KeyspaceOptions {
     pub fn check(&self) -> Result<(), String> {
         #[cfg(feature = "zstd")]
         if let Some(Compression::Zstd(level)) = self.compression
-            && !(1..=22).contains(&level)
+            && !(1..=ZSTD_LEVEL_MAX as i32).contains(&level)
         {
             return Err(format!("zstd level is {level}; it must be 1..=22"));
         }
@@ -164,14 +178,17 @@ fn compression_number(compression: Compression) -> u64 {
     }
 }
 
-fn compression_of(number: u64) -> Option<Compression> {
-    match number {
-        0 => Some(Compression::None),
-        1 => Some(Compression::Lz4),
+fn compression_of(number: u64) -> Result<Compression, OptionsError> {
+    let is_zstd = (ZSTD + 1..=ZSTD + ZSTD_LEVEL_MAX).contains(&number);
+    let what = match number {
+        0 => return Ok(Compression::None),
+        1 => return Ok(Compression::Lz4),
         #[cfg(feature = "zstd")]
-        level if level > ZSTD => i32::try_from(level - ZSTD).ok().map(Compression::Zstd),
-        _ => None,
-    }
+        _ if is_zstd => return Ok(Compression::Zstd((number - ZSTD) as i32)),
+        _ if is_zstd => "zstd, but the feature zstd is off in this build".to_owned(),
+        _ => format!("compression {number}, which this build does not know"),
+    };
+    Err(OptionsError::Unsupported(what))
 }
 
 #[cfg(test)]
@@ -203,7 +220,7 @@ mod tests {
         assert_eq!(bytes(&KeyspaceOptions::default()), []);
         for options in [all(), KeyspaceOptions { shards: None, compression: None, ..all() }] {
             let bytes = bytes(&options);
-            assert_eq!(KeyspaceOptions::decode(&mut Decoder::new(&bytes)), Some(options));
+            assert_eq!(KeyspaceOptions::decode(&mut Decoder::new(&bytes)), Ok(options));
         }
     }
 
@@ -212,14 +229,33 @@ mod tests {
         let good = bytes(&all());
         for length in 1..good.len() {
             let cut = KeyspaceOptions::decode(&mut Decoder::new(&good[..length]));
-            assert!(cut.is_none_or(|options| options != all()), "{length}");
+            assert!(cut != Ok(all()), "{length}");
         }
-        for bad in [&[3, 0][..], &[3, 65], &[1, 2], &[10, 1], &[0, 1], &[3, 1, 2, 1], &[3, 1, 3, 1]]
-        {
-            assert_eq!(KeyspaceOptions::decode(&mut Decoder::new(bad)), None, "{bad:?}");
+        for bad in [&[3, 0][..], &[3, 65], &[0, 1], &[3, 1, 2, 1], &[3, 1, 3, 1], &[3]] {
+            let refused = KeyspaceOptions::decode(&mut Decoder::new(bad));
+            assert_eq!(refused, Err(OptionsError::Malformed), "{bad:?}");
         }
         let message = KeyspaceOptions { level_ratio: Some(1), ..all() }.check().unwrap_err();
         assert_eq!(message, "level_ratio is 1; it must be 2..=1000");
+    }
+
+    /// Planted: an option of a later version taken for damage.
+    #[test]
+    fn what_only_another_build_has_is_no_damage() {
+        let none = [
+            (&[1, 2][..], "compression 2"),
+            (&[10, 1][..], "option 10"),
+            (&[3, 9, 12, 0][..], "option 12"),
+        ];
+        #[cfg(not(feature = "zstd"))]
+        let none = none.into_iter().chain([(&[1, 106][..], "feature zstd is off")]);
+        for (bytes, named) in none {
+            let refused = KeyspaceOptions::decode(&mut Decoder::new(bytes));
+            let Err(OptionsError::Unsupported(what)) = refused else {
+                panic!("{bytes:?} {refused:?}")
+            };
+            assert!(what.contains(named), "{what}");
+        }
     }
 
     #[test]

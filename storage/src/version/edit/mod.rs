@@ -12,6 +12,7 @@ mod slice;
 #[cfg(test)]
 mod tests;
 
+use super::keyspace_options::OptionsError;
 use super::keyspaces::KEYSPACE_NAME_BYTES_MAX;
 use super::{
     ChangeId, Keyspace, KeyspaceOptions, Keyspaces, Place, RangeId, RangeVersion, Shards,
@@ -119,8 +120,8 @@ pub struct VersionEdit {
 pub(crate) enum EditError {
     /// They violate the format at this offset.
     Malformed { at: usize, what: &'static str },
-    /// They have a field that this build does not know but must understand.
-    Unknown { tag: u64 },
+    /// They have what this build does not know but must understand: a phrase for "an edit has ...".
+    Unsupported { what: String },
 }
 
 impl VersionEdit {
@@ -286,7 +287,7 @@ impl VersionEdit {
                         EditError::Malformed { at, what } => {
                             EditError::Malformed { at: start + at, what }
                         }
-                        unknown @ EditError::Unknown { .. } => unknown,
+                        unsupported @ EditError::Unsupported { .. } => unsupported,
                     })?;
                     edit.prepared.push((id, inner));
                     Ok(())
@@ -307,7 +308,13 @@ impl VersionEdit {
                     id.map(|id| edit.abandoned.push(id)).err_name("abandoned change")
                 }
                 SHARDS_MOVED => edit.read_shards_moved(&mut field).err_name("shard bounds"),
-                KEYSPACE_SET => edit.read_keyspace_set(&mut field).err_name("keyspace"),
+                KEYSPACE_SET => match edit.read_keyspace_set(&mut field) {
+                    Err(OptionsError::Unsupported(what)) => {
+                        let what = format!("a keyspace with {what}");
+                        return Err(EditError::Unsupported { what });
+                    }
+                    read => read.ok().err_name("keyspace"),
+                },
                 KEYSPACE_REMOVED => {
                     let id = read_keyspace_id(&mut field);
                     id.map(|id| edit.keyspaces_removed.push(id)).err_name("keyspace removal")
@@ -315,7 +322,10 @@ impl VersionEdit {
                 PREPARED | SETTLED | SETTLED_AT | ABANDONED | MASKED => {
                     Err("a change inside a change")
                 }
-                odd if odd % 2 == 1 => return Err(EditError::Unknown { tag }),
+                odd if odd % 2 == 1 => {
+                    let what = format!("field {tag}, which this build does not know");
+                    return Err(EditError::Unsupported { what });
+                }
                 _ => continue,
             };
             what.map_err(malformed)?;
@@ -342,13 +352,14 @@ impl VersionEdit {
         Some(())
     }
 
-    fn read_keyspace_set(&mut self, field: &mut Decoder<'_>) -> Option<()> {
-        let id = read_keyspace_id(field)?;
-        let name = field.length_prefixed().filter(|name| name.len() <= KEYSPACE_NAME_BYTES_MAX)?;
-        let name = std::str::from_utf8(name).ok()?.into();
+    fn read_keyspace_set(&mut self, field: &mut Decoder<'_>) -> Result<(), OptionsError> {
+        let id = read_keyspace_id(field).ok_or(OptionsError::Malformed)?;
+        let name = field.length_prefixed().filter(|name| name.len() <= KEYSPACE_NAME_BYTES_MAX);
+        let name =
+            name.and_then(|name| std::str::from_utf8(name).ok()).ok_or(OptionsError::Malformed)?;
         let options = Arc::new(KeyspaceOptions::decode(field)?);
-        self.keyspaces_set.push((id, Keyspace { name, options }));
-        Some(())
+        self.keyspaces_set.push((id, Keyspace { name: name.into(), options }));
+        Ok(())
     }
 
     fn read_settled_at(&mut self, field: &mut Decoder<'_>) -> Option<()> {

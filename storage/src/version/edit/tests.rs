@@ -247,5 +247,27 @@ fn unknown_fields_are_refused_when_odd_and_skipped_when_even() {
     assert_eq!(VersionEdit::decode(&bytes), Ok(edit));
     put_varint(&mut bytes, 101);
     put_length_prefixed(&mut bytes, b"must understand");
-    assert_eq!(VersionEdit::decode(&bytes), Err(EditError::Unknown { tag: 101 }));
+    let Err(EditError::Unsupported { what }) = VersionEdit::decode(&bytes) else { panic!() };
+    assert!(what.starts_with("field 101, "), "{what}");
+}
+
+/// Planted: an option of a later version taken for damage.
+#[test]
+fn an_option_of_a_later_build_is_no_damage() {
+    let options = Arc::new(KeyspaceOptions { shards: Some(4), ..KeyspaceOptions::default() });
+    let keyspace = Keyspace { name: "own".into(), options };
+    let set =
+        VersionEdit { keyspaces_set: vec![(KeyspaceId(7), keyspace)], ..VersionEdit::default() };
+    let mut bytes = Vec::new();
+    set.encode(&mut bytes);
+    // The last two are the tag and the value of the only option.
+    let end = bytes.len() - 2;
+    for (option, named) in [([10, 1], "a keyspace with option 10, "), ([1, 99], "compression 99, ")]
+    {
+        bytes[end..].copy_from_slice(&option);
+        let Err(EditError::Unsupported { what }) = VersionEdit::decode(&bytes) else { panic!() };
+        assert!(what.contains(named), "{what}");
+    }
+    bytes[end..].copy_from_slice(&[3, 0]);
+    assert!(matches!(VersionEdit::decode(&bytes), Err(EditError::Malformed { .. })));
 }
