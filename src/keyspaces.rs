@@ -35,7 +35,7 @@ pub(crate) fn names(keyspaces: &Keyspaces) -> Vec<String> {
 /// They are stored in the database, and may be changed whenever the keyspace is opened. New tables
 /// and new decisions follow the new ones.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyspaceOptions {
     /// See [`Options::compression`](crate::Options::compression).

@@ -288,6 +288,12 @@ pub struct ReplaceArgs {
     /// Last key of a span, exclusive; as often as --from
     #[arg(long, value_name = "KEY")]
     pub to: Vec<String>,
+    /// The first span begins before all keys; instead of its --from
+    #[arg(long)]
+    pub from_first: bool,
+    /// The last span ends after all keys; instead of its --to
+    #[arg(long)]
+    pub to_last: bool,
     /// How keys on this command line are written
     #[arg(long, value_name = "ENCODING", default_value = "raw")]
     pub keys_as: Encoding,

@@ -125,26 +125,39 @@ fn things(count: u64, one: &str, many: &str) -> String {
 }
 
 impl ReplaceArgs {
-    /// The spans that the flags describe: the first --from goes with the first --to, and so on.
+    /// The spans that the flags describe: the first beginning goes with the first end, and so on.
+    /// An empty text is refused, as by `excise`.
     fn spans(&self) -> Result<Vec<Bounds>> {
+        let Self { prefix, from, to, from_first, to_last, .. } = self;
+        let begins = from.len() + usize::from(*from_first);
+        let ends = to.len() + usize::from(*to_last);
+        let is_unset = [prefix, from, to].into_iter().flatten().any(String::is_empty);
+        if is_unset || prefix.len() + begins + ends == 0 {
+            return Err(Failure::usage(
+                "say which keys: --prefix, or --from (or --from-first) and --to (or --to-last)",
+            ));
+        }
+        if begins != ends {
+            return Err(Failure::usage("give a --to for each --from, or use --prefix"));
+        }
         let key = |text: &String| argument(self.keys_as, text);
-        let Self { prefix, from, to, .. } = self;
         let mut spans = Vec::new();
         for text in prefix {
             spans.push(sluicedb::prefix(key(text)?));
         }
-        if from.len() != to.len() {
-            return Err(Failure::usage("give a --to for each --from, or use --prefix"));
-        }
-        for (from, to) in from.iter().zip(to) {
-            let (from, to) = (key(from)?, key(to)?);
-            if from > to {
+        let first = from_first.then_some(Ok(Bound::Unbounded));
+        let last = to_last.then_some(Ok(Bound::Unbounded));
+        let begins =
+            first.into_iter().chain(from.iter().map(|text| key(text).map(Bound::Included)));
+        let ends = to.iter().map(|text| key(text).map(Bound::Excluded)).chain(last);
+        for (from, to) in begins.zip(ends) {
+            let span = (from?, to?);
+            if let (Bound::Included(from), Bound::Excluded(to)) = &span
+                && from > to
+            {
                 return Err(Failure::usage("a --from is after its --to"));
             }
-            spans.push((Bound::Included(from), Bound::Excluded(to)));
-        }
-        if spans.is_empty() {
-            return Err(Failure::usage("say which keys: --prefix, or --from and --to"));
+            spans.push(span);
         }
         Ok(spans)
     }

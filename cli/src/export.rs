@@ -13,7 +13,7 @@ use crate::units;
 use serde_json::json;
 use sluicedb::Scan;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,32 +81,38 @@ async fn export(mut scan: Scan, format: Format, args: &ExportArgs) -> Result<(u6
 }
 
 /// Where entries are written.
-enum Sink {
+struct Sink {
+    /// What messages call it.
+    to: PathBuf,
+    form: Form,
+}
+
+enum Form {
     Jsonl(Output),
     Table(Box<csv::Writer<Output>>, Encoding),
     Lines(Output, Encoding),
-    Tree(PathBuf),
+    Tree,
 }
 
 type Output = BufWriter<Box<dyn Write + Send>>;
 
 impl Sink {
     fn open(format: Format, args: &ExportArgs) -> Result<Self> {
-        let to = &args.output;
+        let to = args.output.clone();
         if format == Format::Tree {
-            std::fs::create_dir_all(to).map_err(|error| Failure::io(to.display(), &error))?;
-            return Ok(Self::Tree(to.clone()));
+            std::fs::create_dir_all(&to).map_err(|error| Failure::io(to.display(), &error))?;
+            return Ok(Self { to, form: Form::Tree });
         }
         let writer: Box<dyn Write + Send> = if to == Path::new("-") {
             Box::new(std::io::stdout())
         } else {
-            Box::new(File::create(to).map_err(|error| Failure::io(to.display(), &error))?)
+            Box::new(File::create(&to).map_err(|error| Failure::io(to.display(), &error))?)
         };
         let writer = BufWriter::with_capacity(256 << 10, writer);
         let encoding = args.encoding;
-        match format {
-            Format::Jsonl => Ok(Self::Jsonl(writer)),
-            Format::Lines => Ok(Self::Lines(writer, encoding)),
+        let form = match format {
+            Format::Jsonl => Form::Jsonl(writer),
+            Format::Lines => Form::Lines(writer, encoding),
             _ => {
                 let delimiter = if format == Format::Csv { b',' } else { b'\t' };
                 let mut table = csv::WriterBuilder::new().delimiter(delimiter).from_writer(writer);
@@ -116,20 +122,22 @@ impl Sink {
                     Encoding::Hex => ["key_hex", "value_hex"],
                     Encoding::Base64 => ["key_base64", "value_base64"],
                 };
-                table.write_record(header).map_err(csv_failure)?;
-                Ok(Self::Table(Box::new(table), encoding))
+                table.write_record(header).map_err(|error| csv_failure(&to, error))?;
+                Form::Table(Box::new(table), encoding)
             }
-        }
+        };
+        Ok(Self { to, form })
     }
 
     fn entry(&mut self, key: &[u8], value: &[u8]) -> Result {
-        match self {
-            Self::Jsonl(out) => writeln!(out, "{}", output::json_entry(key, Some(value)))
-                .map_err(|error| Failure::stdout(&error)),
-            Self::Table(table, encoding) => table
+        let to = &self.to;
+        match &mut self.form {
+            Form::Jsonl(out) => writeln!(out, "{}", output::json_entry(key, Some(value)))
+                .map_err(|error| not_written(to, &error)),
+            Form::Table(table, encoding) => table
                 .write_record([encoding.encode(key), encoding.encode(value)])
-                .map_err(csv_failure),
-            Self::Lines(out, encoding) => {
+                .map_err(|error| csv_failure(to, error)),
+            Form::Lines(out, encoding) => {
                 let line = encoding.encode(value);
                 if line.contains(&b'\n') {
                     let key = escape(key);
@@ -140,29 +148,35 @@ impl Sink {
                 }
                 out.write_all(&line)
                     .and_then(|()| out.write_all(b"\n"))
-                    .map_err(|error| Failure::stdout(&error))
+                    .map_err(|error| not_written(to, &error))
             }
-            Self::Tree(root) => write_file(root, key, value),
+            Form::Tree => write_file(to, key, value),
         }
     }
 
     fn finish(self) -> Result {
-        match self {
-            Self::Jsonl(out) | Self::Lines(out, _) => output::finish(out),
-            Self::Table(table, _) => {
-                let out = table.into_inner().map_err(|error| Failure::stdout(error.error()))?;
-                output::finish(out)
+        let to = &self.to;
+        let mut out = match self.form {
+            Form::Jsonl(out) | Form::Lines(out, _) => out,
+            Form::Table(table, _) => {
+                table.into_inner().map_err(|error| not_written(to, error.error()))?
             }
-            Self::Tree(_) => Ok(()),
-        }
+            Form::Tree => return Ok(()),
+        };
+        out.flush().map_err(|error| not_written(to, &error))
     }
 }
 
-fn csv_failure(error: csv::Error) -> Failure {
+fn csv_failure(to: &Path, error: csv::Error) -> Failure {
     match error.into_kind() {
-        csv::ErrorKind::Io(error) => Failure::stdout(&error),
+        csv::ErrorKind::Io(error) => not_written(to, &error),
         other => Failure::failed(format!("csv: {other:?}")),
     }
+}
+
+/// An error of writing to what `--output` names.
+fn not_written(to: &Path, error: &io::Error) -> Failure {
+    if to == Path::new("-") { Failure::stdout(error) } else { Failure::io(to.display(), error) }
 }
 
 /// Writes one file of a tree. The key is data and may be hostile: only plain names may become a

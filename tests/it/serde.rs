@@ -63,3 +63,10 @@ fn pins_can_be_written_down() {
     let stats = serde_json::to_value(db.stats()).unwrap();
     assert_eq!(stats["pinned_obsolete_tables"], 0);
 }
+
+#[test]
+fn an_unknown_option_of_a_keyspace_is_refused() {
+    let told = r#"{"filter_bits_per_kye": 0}"#;
+    let error = serde_json::from_str::<sluicedb::KeyspaceOptions>(told).unwrap_err();
+    assert!(error.to_string().contains("filter_bits_per_kye"), "{error}");
+}

@@ -86,6 +86,19 @@ fn spans_become_what_another_database_has() {
     let from = |rest: &[&str]| place.sluice("replace", &[&["--from-db", &source], rest].concat());
     from(&[]).fails(2, "say which keys");
     from(&["--from", "1"]).fails(2, "--to for each --from");
+    // An unset variable of a script is an empty text.
+    let unset = [
+        &["--prefix", ""][..],
+        &["--prefix", "1", "--prefix", ""],
+        &["--from", "", "--to", "1"],
+        &["--from", "1", "--to", ""],
+        &["--from", "", "--to", ""],
+        &["--from-first", "--to", ""],
+    ];
+    for keys in unset {
+        from(keys).fails(2, "say which keys");
+    }
+    from(&["--from-first"]).fails(2, "--to for each --from");
     from(&["--prefix", "25", "--refuse-empty"]).fails(2, "no key in any of the spans");
     assert_eq!(count(&place, "old"), 300);
     let before = tree(&place.path("source"));
@@ -98,6 +111,10 @@ fn spans_become_what_another_database_has() {
     assert!(tree(&place.path("source")) == before, "the source is only read");
     let json = from(&["--prefix", "25", "--json"]).ok().json();
     assert_eq!((&json["spans"], &json["entries"]), (&1.into(), &0.into()), "{json}");
+    let ends = ["--from-first", "--to", "06", "--from", "29", "--to-last"];
+    assert!(from(&ends).ok().text().contains(": 70 entries now"));
+    assert!(from(&["--from-first", "--to-last"]).ok().text().contains(": 290 entries now"));
+    assert_eq!((count(&place, "new"), count(&place, "old")), (290, 0));
     place.sluice("replace", &["--from-db", "/none", "--prefix", "1"]).fails(3, "no database there");
     place.sluice("verify", &[]).ok();
 }

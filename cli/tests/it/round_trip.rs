@@ -125,3 +125,16 @@ fn a_long_value_of_control_bytes() {
     let back = place.on("again", "get", &["key", "--print", "raw"]).ok().out;
     assert_eq!(back.len(), 33 << 20);
 }
+
+/// Where the data goes to a file, the message names that file.
+#[test]
+#[cfg(target_os = "linux")]
+fn an_export_that_cannot_be_written_names_its_file() {
+    let place = Place::new();
+    place.sluice("put", &["key", &"v".repeat(5000)]).ok();
+    for format in ["jsonl", "csv", "lines"] {
+        let ran = place.sluice("export", &["--format", format, "--output", "/dev/full"]);
+        assert_eq!(ran.code, 7, "{}", ran.err);
+        assert!(ran.err.contains("/dev/full: "), "{}", ran.err);
+    }
+}
