@@ -8,11 +8,11 @@ use crate::reader::{Cold, Reader};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FusedStream, Stream, TryStreamExt};
-use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::key::Span;
 use sluicedb_storage::table::{READ_AT_ONCE_BYTES_MAX, ReadTier};
 pub use sluicedb_storage::view::ScanBatch;
 use sluicedb_storage::view::{Advanced, ScanBatchBuilder, ScanCursor, ScanSpec};
+use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Range;
@@ -71,6 +71,8 @@ pub struct Scan {
 enum State {
     Ready,
     Filling(BoxFuture<'static, Result<Filled>>),
+    /// What was in front of the error has been handed out.
+    Failed(Error),
     Ended,
 }
 
@@ -85,10 +87,11 @@ enum Next {
 struct Filled {
     cursor: ScanCursor,
     batch: ScanBatch,
-    more: bool,
-    /// Are its values so long that only read threads read such? Then the next batch is filled
-    /// there too, and the layers of `cursor` stay open for it.
-    is_long: bool,
+    /// Is there more behind the batch, or an error?
+    more: StorageResult<bool>,
+    /// Are its values so long that only read threads read such, and is there more? Then the next
+    /// batch is filled there too, and the layers of `cursor` stay open for it.
+    stays: bool,
 }
 
 impl Scan {
@@ -279,7 +282,8 @@ impl Scan {
     /// read it and what follows.
     ///
     /// # Errors
-    /// `Corrupt` or `Io` when a block cannot be read; the scan then ends.
+    /// `Corrupt` or `Io` when a block cannot be read; the scan then ends. What lies in front of the
+    /// block comes first.
     ///
     /// # Cancellation
     /// Nothing is lost: the next call returns the entry.
@@ -371,7 +375,7 @@ impl Scan {
             if matches!(self.state, State::Ended) {
                 return Poll::Ready(Ok(Next::Nowhere));
             }
-            if matches!(self.state, State::Filling(_)) {
+            if matches!(self.state, State::Filling(_) | State::Failed(_)) {
                 let Some(batch) = ready!(self.poll_batch(context))? else {
                     return Poll::Ready(Ok(Next::Nowhere));
                 };
@@ -397,7 +401,8 @@ impl Scan {
     /// that are kept.
     ///
     /// # Errors
-    /// `Corrupt` or `Io` when a block cannot be read; the scan then ends.
+    /// `Corrupt` or `Io` when a block cannot be read; the scan then ends. What lies in front of the
+    /// block comes first.
     ///
     /// # Cancellation
     /// Nothing is lost: the next call returns the batch.
@@ -447,11 +452,16 @@ impl Scan {
     fn poll_batch_now(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<ScanBatch>>> {
         loop {
             let mut away = None;
-            let filled = match &mut self.state {
+            let (batch, more) = match &mut self.state {
                 State::Ended => return Poll::Ready(Ok(None)),
-                State::Ready if self.limit == Some(0) => {
+                State::Ready | State::Failed(_) if self.limit == Some(0) => {
                     self.end_of_limit();
                     return Poll::Ready(Ok(None));
+                }
+                State::Failed(error) => {
+                    let error = error.clone();
+                    self.state = State::Ended;
+                    return Poll::Ready(Err(error));
                 }
                 State::Ready => {
                     let entries = self.entries_wanted();
@@ -461,32 +471,31 @@ impl Scan {
                             self.state = State::Filling(self.fill_cold());
                             continue;
                         }
-                        Err(StorageError::WouldBlock) => Ok((builder.freeze(), true)),
-                        Err(error) => self.cold.told(Err(error)),
-                        Ok(more) => Ok((builder.freeze(), more)),
+                        Err(StorageError::WouldBlock) => (builder.freeze(), Ok(true)),
+                        more => (builder.freeze(), more),
                     }
                 }
-                State::Filling(filling) => match ready!(filling.as_mut().poll(context)) {
-                    Ok(Filled { mut cursor, batch, more, is_long }) => {
-                        cursor.take_steps();
-                        if is_long && more {
-                            self.cursor = cursor.fork();
-                            self.cursor.set_tier(ReadTier::Memory);
-                            away = Some(cursor);
-                        } else {
-                            self.cursor = cursor;
-                        }
-                        Ok((batch, more))
+                State::Filling(filling) => {
+                    let filled = ready!(filling.as_mut().poll(context));
+                    self.state = State::Ended;
+                    let Filled { mut cursor, batch, more, stays } = filled?;
+                    cursor.take_steps();
+                    if stays {
+                        self.cursor = cursor.fork();
+                        self.cursor.set_tier(ReadTier::Memory);
+                        away = Some(cursor);
+                    } else {
+                        self.cursor = cursor;
                     }
-                    Err(error) => Err(error),
-                },
+                    (batch, more)
+                }
             };
-            self.state = State::Ended;
-            let (batch, more) = filled?;
-            if more {
-                self.state = State::Ready;
-            }
             let accepted = self.accept(batch);
+            self.state = match self.cold.told(more) {
+                Ok(true) => State::Ready,
+                Ok(false) => State::Ended,
+                Err(error) => State::Failed(error),
+            };
             if let Some(cursor) = away.filter(|_| self.limit != Some(0)) {
                 // It begins when it is polled.
                 self.state = State::Filling(self.fill_with(cursor));
@@ -494,7 +503,7 @@ impl Scan {
             if let Some(batch) = accepted {
                 return Poll::Ready(Ok(Some(batch)));
             }
-            if more {
+            if matches!(self.state, State::Ready | State::Filling(_)) {
                 return yield_to_others(context);
             }
         }
@@ -514,22 +523,23 @@ impl Scan {
         Box::pin(async move {
             let filled = cold.on_read_thread(move || {
                 let mut builder = ScanBatchBuilder::new();
-                let mut more = true;
+                let mut more = Ok(true);
                 for _ in 0..EMPTY_TURNS_COLD {
-                    if more && builder.is_empty() {
-                        more = cursor.fill(&mut builder, BATCH_BYTES_COLD, entries)?;
+                    if matches!(more, Ok(true)) && builder.is_empty() {
+                        more = cursor.fill(&mut builder, BATCH_BYTES_COLD, entries);
                     }
                 }
                 let batch = builder.freeze();
                 let value_bytes: usize = (0..batch.len()).map(|at| batch.value_len(at)).sum();
                 let is_long = value_bytes > batch.len() * READ_AT_ONCE_BYTES_MAX;
-                if !(is_long && more) {
+                let stays = is_long && matches!(more, Ok(true));
+                if !stays {
                     // The scan continues in memory, on another thread.
                     cursor.set_tier(ReadTier::Memory);
                 }
-                Ok::<_, StorageError>(Filled { cursor, batch, more, is_long })
+                Filled { cursor, batch, more, stays }
             });
-            cold.told(filled.await?)
+            filled.await
         })
     }
 

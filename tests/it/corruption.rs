@@ -399,3 +399,56 @@ fn every_byte_of_a_small_database_may_be_damaged() {
     eprintln!("{opened} opened, {refused} refused");
     assert!(opened >= 10 && refused >= 40, "{opened} opened, {refused} refused");
 }
+
+/// Planted: a batch that is thrown away with the error behind it.
+#[test]
+fn a_scan_hands_out_what_is_in_front_of_a_damaged_block() {
+    let mut options = home().options;
+    options.table_bytes_max = 1 << 20;
+    let home = Simulated::with(9, options);
+    let db = home.open();
+    let entries: Vec<_> = home.run(fill(&db, 400, 60)).into_iter().collect();
+    home.run(db.compact()).unwrap();
+    home.run(db.close()).unwrap();
+    drop(db);
+    home.simulator.settle();
+    let tables = home.tables();
+    let [table] = &tables[..] else { panic!("{tables:?}") };
+    let path = home.dir.join(table);
+    let (file, middle) = (home.disk.open_rw(&path).unwrap(), home.disk.len(&path).unwrap() / 2);
+    let mut byte = [0];
+    file.read_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x20], middle).unwrap();
+    let db = home.open();
+    let lost: Vec<_> = (0..400).filter(|at| home.run(db.get(&entries[*at].0)).is_err()).collect();
+    let (first, last) = (lost[0], lost[lost.len() - 1]);
+    assert!(first > 100 && last < 300, "{lost:?}");
+    let in_front = [entries[..first].to_vec(), entries[last + 1..].iter().rev().cloned().collect()];
+    for (is_cold, reverse) in [(false, false), (false, true), (true, false), (true, true)] {
+        home.disk.set_cold_reads(is_cold);
+        let expected = &in_front[usize::from(reverse)];
+        let scan = || if reverse { db.scan(..).rev() } else { db.scan(..) };
+        home.run(async {
+            let (mut chunks, mut entries, mut found) = (scan(), scan(), Vec::new());
+            let error = loop {
+                match chunks.next_chunk().await {
+                    Ok(chunk) => {
+                        let chunk = chunk.expect("no scan ends silently");
+                        found.extend(chunk.iter().map(|(k, v)| (k.to_vec(), v.to_vec())));
+                    }
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "cold: {is_cold}");
+            assert!(found == *expected, "{} of {}, cold: {is_cold}", found.len(), expected.len());
+            assert!(chunks.next_chunk().await.unwrap().is_none());
+            for (key, value) in expected {
+                assert_eq!(entries.next_entry().await.unwrap(), Some((&key[..], &value[..])));
+            }
+            assert_eq!(entries.next_entry().await.unwrap_err().kind(), ErrorKind::Corrupt);
+            // Who wants no more meets no damage.
+            let limited = collect(scan().limit(expected.len() as u64)).await.unwrap();
+            assert_eq!(limited.len(), expected.len());
+        });
+    }
+}
