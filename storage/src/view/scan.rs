@@ -22,6 +22,8 @@ use std::fmt;
 /// A call returns after looking at so many keys, even if most were deleted or are newer than the
 /// view. So its time is bounded.
 const STEPS_MAX: usize = 4096;
+/// To go on to the next range, which opens other layers, counts as so many steps.
+const RANGE_STEPS: usize = 16;
 
 /// What to walk, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ pub struct ScanCursor {
 pub enum Advanced {
     /// The cursor stands on an entry: see `entry`.
     Entry {
-        /// Keys before it that do not come out.
+        /// Keys before it that do not come out. A range before it counts as some keys.
         passed: usize,
     },
     /// The cursor has looked at very many keys that do not come out. Let others run, and call
@@ -288,7 +290,7 @@ impl ScanCursor {
     }
 
     /// How many entries `fill` walked over since this was last asked: those that it appended, and
-    /// tombstones and younger keys between them.
+    /// tombstones and younger keys between them. A range counts as some entries.
     pub fn take_steps(&mut self) -> usize {
         std::mem::take(&mut self.steps_taken)
     }
@@ -359,13 +361,13 @@ impl ScanCursor {
                 return Ok(true);
             }
             if !self.is_placed && !self.enter()? {
-                self.leave();
+                self.go_on(steps);
                 continue;
             }
             let (walker, mut walk) = self.range_walk();
             let stop = each_walker!(walker, c => walk.drain(c, out, bytes_max, entries_max, steps));
             if let Stop::RangeEnd = stop? {
-                self.leave();
+                self.go_on(steps);
             }
         }
         Ok(false)
@@ -381,7 +383,7 @@ impl ScanCursor {
             if !self.is_placed {
                 self.check_keyspace()?;
                 if !self.enter()? {
-                    self.leave();
+                    self.go_on(&mut steps);
                     continue;
                 }
             }
@@ -393,7 +395,7 @@ impl ScanCursor {
                     return Ok(Advanced::Entry { passed: STEPS_MAX - *steps });
                 }
                 Stop::Full => {}
-                Stop::RangeEnd => self.leave(),
+                Stop::RangeEnd => self.go_on(steps),
             }
         }
         Ok(Advanced::End)
@@ -461,6 +463,14 @@ impl ScanCursor {
         let upto = self.view.upto;
         let walk = RangeWalk { reverse, keys_only, bound, upto, passed: &mut self.passed };
         (self.walker.as_mut().expect("a range was entered"), walk)
+    }
+
+    /// Leaves the range, as a part of a walk.
+    fn go_on(&mut self, steps: &mut usize) {
+        self.leave();
+        if !self.done {
+            *steps = steps.saturating_sub(RANGE_STEPS);
+        }
     }
 
     /// Goes on to the next range in the direction of travel.

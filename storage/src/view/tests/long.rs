@@ -142,3 +142,36 @@ fn the_ranges_that_a_batch_deletes_are_passed_a_bounded_number_at_a_time() {
         assert_eq!(keys, wanted.map(str::as_bytes));
     }
 }
+
+/// Planted: a range that costs no step.
+#[test]
+fn empty_ranges_are_passed_a_bounded_number_at_a_time() {
+    const RANGES: u32 = 3000;
+    let splits: Vec<&[u8]> = (1..RANGES).map(|n| &*n.to_be_bytes().to_vec().leak()).collect();
+    let mut toy = Toy::new(&splits);
+    toy.write(b"!", Some(b"1"));
+    let calls_min = RANGES as usize * 16 / LOOKS_PER_TURN;
+    for reverse in [false, true] {
+        let spec = ScanSpec { reverse, ..ScanSpec::new(KeyspaceId::DEFAULT, Span::all()) };
+        let mut cursor = toy.view().cursor(spec.clone(), ReadTier::Memory);
+        let (mut out, mut calls) = (ScanBatchBuilder::new(), 1);
+        while cursor.fill(&mut out, 1 << 20, 10).unwrap() {
+            calls += 1;
+        }
+        assert_eq!(out.len(), 1);
+        assert!(calls >= calls_min, "{calls} calls");
+        assert!(cursor.take_steps() >= (RANGES as usize - 1) * 16);
+        // Entry by entry.
+        let mut cursor = toy.view().cursor(spec, ReadTier::Memory);
+        let (mut found, mut rests) = (0, 0);
+        loop {
+            match cursor.advance().unwrap() {
+                Advanced::Entry { .. } => found += 1,
+                Advanced::Rest => rests += 1,
+                Advanced::End => break,
+            }
+        }
+        assert_eq!(found, 1);
+        assert!(rests + 1 >= calls_min, "{rests} rests");
+    }
+}
