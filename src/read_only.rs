@@ -114,7 +114,7 @@ impl ReadOnlyDb {
 
     pub(crate) fn new(engine: ReadOnlyEngine) -> Self {
         let keyspace = KeyspaceRef::new(next_database(), KeyspaceId::DEFAULT);
-        let cold = Cold::new(engine.read_pool(), engine.damage(), engine.lock());
+        let cold = Cold::new(engine.read_pool(), engine.damage(), Some(engine.kept()));
         let snapshot = Snapshot::new(Reader::new(engine.view().clone(), keyspace, cold));
         Self { snapshot, engine: Arc::new(engine) }
     }

@@ -5,12 +5,12 @@ use crate::error::Result;
 use crate::read_counts::{ReadCounts, Reads};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
+use sluicedb_actors::engine::Kept;
 use sluicedb_actors::failure::damage::Damage;
 use sluicedb_actors::runtime::pool::Pool;
 use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::table::ReadTier;
-use sluicedb_storage::vfs::FileLock;
 use sluicedb_storage::view::{OwnWrites, Value, View, Want};
 use sluicedb_storage::{Error as StorageError, Result as StorageResult};
 use std::sync::Arc;
@@ -29,14 +29,15 @@ struct Shared {
     pool: Pool,
     damage: Arc<Damage>,
     counts: ReadCounts,
-    /// The lock of a database that is open for reading only. Nobody writes while somebody reads.
-    _lock: Option<Arc<dyn FileLock>>,
+    /// Of a database that is open for reading only: nobody writes while somebody reads. Holders of
+    /// a view drop it first.
+    _kept: Option<Arc<Kept>>,
 }
 
 impl Cold {
-    /// Reads on the threads of `pool`. `lock` keeps writers out as long as it lives.
-    pub(crate) fn new(pool: Pool, damage: Arc<Damage>, lock: Option<Arc<dyn FileLock>>) -> Self {
-        Self(Arc::new(Shared { pool, damage, counts: ReadCounts::default(), _lock: lock }))
+    /// Reads on the threads of `pool`. `kept` keeps writers out as long as it lives.
+    pub(crate) fn new(pool: Pool, damage: Arc<Damage>, kept: Option<Arc<Kept>>) -> Self {
+        Self(Arc::new(Shared { pool, damage, counts: ReadCounts::default(), _kept: kept }))
     }
 
     /// How much was read since the database was opened.

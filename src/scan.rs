@@ -52,9 +52,10 @@ const LENT_ENTRY_BYTES: usize = 32;
 pub struct Scan {
     /// Where the scan is. While a read thread fills a batch: where the scan was before.
     cursor: ScanCursor,
+    state: State,
+    /// Dropped after what has the view.
     cold: Cold,
     limit: Option<u64>,
-    state: State,
     batch_bytes: usize,
     /// Entries that were read. Those from `position` on are not handed out yet.
     current: ScanBatch,
@@ -103,9 +104,9 @@ impl Scan {
         owed.opens();
         Self {
             cursor: ScanCursor::new(view, spec, ReadTier::Memory),
+            state: State::Ready,
             cold,
             limit: None,
-            state: State::Ready,
             batch_bytes: BATCH_BYTES_FIRST,
             current: ScanBatch::default(),
             position: 0,

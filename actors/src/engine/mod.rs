@@ -33,7 +33,7 @@ use close::{Closer, DirectoryLock};
 pub use counters::Counters;
 use futures::future::{Either, select};
 pub use pins::Pin;
-pub use read_only::ReadOnlyEngine;
+pub use read_only::{Kept, ReadOnlyEngine};
 use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_kernel::watch::Watch;
 use sluicedb_storage::Error;

@@ -37,7 +37,36 @@ pub struct ReadOnlyEngine {
     damage: Arc<Damage>,
     recovery: RecoveryReport,
     replayed_bytes: u64,
-    lock: Option<Arc<dyn FileLock>>,
+    /// Dropped last.
+    kept: Arc<Kept>,
+}
+
+/// What all readers of the database share. Each holds a share of it that it drops last.
+///
+/// INVARIANT(no-block-on-executor): a thread of the runtime releases tables and memory: it unmaps
+/// memory and closes files. The last reader itself releases the lock, so that the directory is free
+/// once it is gone.
+pub struct Kept {
+    runtime: Arc<dyn Runtime>,
+    /// Taken when this is dropped.
+    open: Option<(View, Arc<TableCache>)>,
+    /// `None` if the directory has no lock file.
+    _lock: Option<Box<dyn FileLock>>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let open = self.open.take();
+        if let Err(error) = self.runtime.spawn("sluice-drop", Box::pin(async { drop(open) })) {
+            tracing::warn!(%error, "the last reader closes the tables");
+        }
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").finish_non_exhaustive()
+    }
 }
 
 impl ReadOnlyEngine {
@@ -85,9 +114,9 @@ impl ReadOnlyEngine {
         Arc::clone(&self.damage)
     }
 
-    /// The lock that keeps writers out. `None` if the directory has no lock file.
-    pub fn lock(&self) -> Option<Arc<dyn FileLock>> {
-        self.lock.clone()
+    /// What keeps the tables open and writers out, for a reader that may outlive this.
+    pub fn kept(&self) -> Arc<Kept> {
+        Arc::clone(&self.kept)
     }
 
     /// The open tables and their cached blocks.
@@ -187,6 +216,8 @@ fn recover(
             .map_err(|error| Error::io("start a thread for", dir, error))?;
     }
     let damage = Arc::default();
+    let open = Some((view.clone(), Arc::clone(&tables)));
+    let kept = Arc::new(Kept { runtime: Arc::clone(&runtime), open, _lock: lock });
     Ok(ReadOnlyEngine {
         config,
         runtime,
@@ -196,16 +227,16 @@ fn recover(
         damage,
         recovery,
         replayed_bytes,
-        lock,
+        kept,
     })
 }
 
 /// Takes the shared lock. `None` if there is no lock file: creating one would change the directory,
 /// and no writer is there.
-fn lock(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Arc<dyn FileLock>>, Error> {
+fn lock(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Box<dyn FileLock>>, Error> {
     let path = FileKind::Lock.path(dir);
     match vfs.lock_shared(&path) {
-        Ok(guard) => Ok(Some(guard.into())),
+        Ok(guard) => Ok(Some(guard)),
         Err(LockError::Held { pid }) => Err(Error::Locked { path: dir.to_owned(), pid }),
         Err(LockError::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(LockError::Io(error)) => Err(Error::io("lock", &path, error)),
