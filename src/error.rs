@@ -7,7 +7,6 @@ use sluicedb_storage::Error as StorageError;
 use sluicedb_storage::batch::WriteBatch;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The result of everything in this crate that can fail.
@@ -66,24 +65,12 @@ pub enum ErrorKind {
 pub struct Error(Box<Inner>);
 
 struct Inner {
-    kind: ErrorKind,
     outcome: Outcome,
-    detail: Detail,
+    failure: Failure,
     batch: Option<WriteBatch>,
 }
 
-#[derive(Clone)]
-enum Detail {
-    Failure(Failure),
-    Message(String),
-}
-
 impl Error {
-    #[cold]
-    fn new(kind: ErrorKind, detail: Detail) -> Self {
-        Self(Box::new(Inner { kind, outcome: Outcome::NotApplied, detail, batch: None }))
-    }
-
     /// What to do about it.
     ///
     /// # Examples
@@ -96,7 +83,13 @@ impl Error {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        match &self.0.failure {
+            Failure::Overloaded { .. } => ErrorKind::Overloaded,
+            Failure::NoSpace(_) => ErrorKind::NoSpace,
+            Failure::Closed => ErrorKind::Closed,
+            Failure::Panicked { .. } => ErrorKind::Internal,
+            Failure::Storage(error) => kind_of(error),
+        }
     }
 
     /// Whether the write is in the database. `NotApplied` for everything that failed before it was
@@ -164,8 +157,8 @@ impl Error {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn scope(&self) -> Option<Scope> {
-        match &self.0.detail {
-            Detail::Failure(Failure::Overloaded { scope, .. }) => Some(*scope),
+        match &self.0.failure {
+            Failure::Overloaded { scope, .. } => Some(*scope),
             _ => None,
         }
     }
@@ -185,8 +178,8 @@ impl Error {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn waited(&self) -> Option<Duration> {
-        match &self.0.detail {
-            Detail::Failure(Failure::Overloaded { waited, .. }) => Some(*waited),
+        match &self.0.failure {
+            Failure::Overloaded { waited, .. } => Some(*waited),
             _ => None,
         }
     }
@@ -205,11 +198,12 @@ impl Error {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn path(&self) -> Option<&std::path::Path> {
-        match &**self.storage()? {
+        match self.storage()? {
             StorageError::Io { path, .. }
             | StorageError::Corrupt { path, .. }
             | StorageError::Unsupported { path, .. }
             | StorageError::Missing { path }
+            | StorageError::NoDatabase { path, .. }
             | StorageError::Exists { path, .. }
             | StorageError::Locked { path, .. } => Some(path),
             _ => None,
@@ -228,26 +222,22 @@ impl Error {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub fn offset(&self) -> Option<u64> {
-        match &**self.storage()? {
+        match self.storage()? {
             StorageError::Io { offset, .. } => *offset,
             StorageError::Corrupt { offset, .. } => Some(*offset),
             _ => None,
         }
     }
 
-    fn storage(&self) -> Option<&Arc<StorageError>> {
-        match &self.0.detail {
-            Detail::Failure(Failure::Storage(error) | Failure::NoSpace(error)) => Some(error),
+    fn storage(&self) -> Option<&StorageError> {
+        match &self.0.failure {
+            Failure::Storage(error) | Failure::NoSpace(error) => Some(error),
             _ => None,
         }
     }
 
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Invalid, Detail::Message(what.into()))
-    }
-
-    pub(crate) fn exists(what: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Exists, Detail::Message(what.into()))
+        StorageError::invalid(what).into()
     }
 
     pub(crate) fn with_batch(mut self, batch: WriteBatch) -> Self {
@@ -258,33 +248,28 @@ impl Error {
 
 impl Clone for Error {
     fn clone(&self) -> Self {
-        let Inner { kind, outcome, ref detail, .. } = *self.0;
-        Self(Box::new(Inner { kind, outcome, detail: detail.clone(), batch: None }))
+        let Inner { outcome, ref failure, .. } = *self.0;
+        Self(Box::new(Inner { outcome, failure: failure.clone(), batch: None }))
     }
 }
 
-fn kind_of(failure: &Failure) -> ErrorKind {
-    match failure {
-        Failure::Overloaded { .. } => ErrorKind::Overloaded,
-        Failure::NoSpace(_) => ErrorKind::NoSpace,
-        Failure::Closed => ErrorKind::Closed,
-        Failure::Panicked { .. } => ErrorKind::Internal,
-        Failure::Storage(error) => match &**error {
-            StorageError::Corrupt { .. } | StorageError::Missing { .. } => ErrorKind::Corrupt,
-            StorageError::Unsupported { .. } => ErrorKind::Unsupported,
-            StorageError::Locked { .. } => ErrorKind::Locked,
-            StorageError::Exists { .. } => ErrorKind::Exists,
-            StorageError::Invalid { .. } => ErrorKind::Invalid,
-            StorageError::WouldBlock => ErrorKind::Internal,
-            error if error.is_out_of_descriptors() => ErrorKind::TooManyOpenFiles,
-            _ => ErrorKind::Io,
-        },
+fn kind_of(error: &StorageError) -> ErrorKind {
+    match error {
+        StorageError::Corrupt { .. } | StorageError::Missing { .. } => ErrorKind::Corrupt,
+        StorageError::Unsupported { .. } => ErrorKind::Unsupported,
+        StorageError::Locked { .. } => ErrorKind::Locked,
+        StorageError::NoDatabase { .. } | StorageError::Exists { .. } => ErrorKind::Exists,
+        StorageError::Invalid { .. } => ErrorKind::Invalid,
+        StorageError::WouldBlock => ErrorKind::Internal,
+        error if error.is_out_of_descriptors() => ErrorKind::TooManyOpenFiles,
+        _ => ErrorKind::Io,
     }
 }
 
 impl From<Failure> for Error {
+    #[cold]
     fn from(failure: Failure) -> Self {
-        Self::new(kind_of(&failure), Detail::Failure(failure))
+        Self(Box::new(Inner { outcome: Outcome::NotApplied, failure, batch: None }))
     }
 }
 
@@ -306,8 +291,8 @@ impl From<StorageError> for Error {
 ///
 /// `Invalid` is `InvalidInput`; `Overloaded` is `WouldBlock`, or `TimedOut` after a wait; `NoSpace`
 /// is `StorageFull`; `Corrupt` is `InvalidData`; `Locked` is `ResourceBusy`; `Exists` is
-/// `AlreadyExists`; `Unsupported` is `Unsupported`; `Closed` is `BrokenPipe`; `Io` is the operating
-/// system's kind; everything else is `Other`.
+/// `AlreadyExists`, or `NotFound` if there is no database; `Unsupported` is `Unsupported`; `Closed`
+/// is `BrokenPipe`; `Io` is the operating system's kind; everything else is `Other`.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {
@@ -319,10 +304,13 @@ impl From<Error> for io::Error {
             ErrorKind::NoSpace => io::ErrorKind::StorageFull,
             ErrorKind::Corrupt => io::ErrorKind::InvalidData,
             ErrorKind::Locked => io::ErrorKind::ResourceBusy,
-            ErrorKind::Exists => io::ErrorKind::AlreadyExists,
+            ErrorKind::Exists => match error.storage() {
+                Some(StorageError::NoDatabase { .. }) => io::ErrorKind::NotFound,
+                _ => io::ErrorKind::AlreadyExists,
+            },
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,
             ErrorKind::Closed => io::ErrorKind::BrokenPipe,
-            ErrorKind::Io => match error.storage().map(|error| &**error) {
+            ErrorKind::Io => match error.storage() {
                 Some(StorageError::Io { source, .. }) => source.kind(),
                 _ => io::ErrorKind::Other,
             },
@@ -334,10 +322,7 @@ impl From<Error> for io::Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.detail {
-            Detail::Failure(failure) => failure.fmt(f)?,
-            Detail::Message(message) => f.write_str(message)?,
-        }
+        self.0.failure.fmt(f)?;
         match self.0.outcome {
             Outcome::NotApplied => Ok(()),
             Outcome::Applied => f.write_str(" (the write is visible, but not yet durable)"),
@@ -360,7 +345,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         // What the storage error says is what this one says.
-        self.storage().and_then(|error| std::error::Error::source(&**error))
+        self.storage().and_then(std::error::Error::source)
     }
 }
 

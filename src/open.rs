@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::options::{Durability, Options};
 use crate::read_only::ReadOnlyDb;
 use crate::tokio_wakers;
-use sluicedb_actors::engine::{Engine, OpenFailure, ReadOnlyEngine};
+use sluicedb_actors::engine::{Engine, ReadOnlyEngine};
 use sluicedb_actors::runtime::{Runtime, ThreadRuntime};
 use sluicedb_storage::vfs::{Vfs, disk::DiskVfs};
 use std::path::{Path, PathBuf};
@@ -166,8 +166,7 @@ impl Builder {
         let config =
             self.options.engine_config(&path, self.create_if_missing, self.error_if_exists);
         let (vfs, runtime) = (disk(self.vfs), threads(self.runtime, &self.options.engine_cores));
-        let engine = Engine::open(config, vfs, runtime).await;
-        let engine = engine.map_err(|failed| refusal(failed, "create_if_missing is off"))?;
+        let engine = Engine::open(config, vfs, runtime).await?;
         Ok(Db::new(engine, &self.options))
     }
 
@@ -199,8 +198,7 @@ impl Builder {
         let path = self.checked_path()?;
         let config = self.options.engine_config(&path, false, false);
         let (vfs, runtime) = (disk(self.vfs), threads(self.runtime, &self.options.engine_cores));
-        let engine = ReadOnlyEngine::open(config, vfs, runtime).await;
-        let engine = engine.map_err(|failed| refusal(failed, "reading creates none"))?;
+        let engine = ReadOnlyEngine::open(config, vfs, runtime).await?;
         Ok(ReadOnlyDb::new(engine))
     }
 
@@ -224,18 +222,4 @@ fn threads(chosen: Option<Arc<dyn Runtime>>, cores: &[usize]) -> Arc<dyn Runtime
         tokio_wakers::make_known(&*threads);
         threads
     })
-}
-
-/// The error for a refused open. `why` says why there may be no database.
-fn refusal(failed: OpenFailure, why: &str) -> Error {
-    match failed {
-        OpenFailure::NoDatabase(path) => {
-            Error::exists(format!("{}: there is no database here, and {why}", path.display()))
-        }
-        OpenFailure::Exists(path) => Error::exists(format!(
-            "{}: there is a database here already, and error_if_exists is on",
-            path.display()
-        )),
-        OpenFailure::Failed(failure) => failure.into(),
-    }
 }

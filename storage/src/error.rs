@@ -47,6 +47,14 @@ pub enum Error {
         /// The missing file.
         path: PathBuf,
     },
+    /// There is no database where one is needed.
+    #[error("{}: there is no database here, and {why}", path.display())]
+    NoDatabase {
+        /// The directory.
+        path: PathBuf,
+        /// Why none is created, as a clause.
+        why: &'static str,
+    },
     /// The place for something new is taken, by something unexpected.
     #[error("{}: {what}", path.display())]
     Exists {
@@ -148,6 +156,7 @@ impl Error {
                 Self::Unsupported { path: path.clone(), what: what.clone() }
             }
             Self::Missing { path } => Self::Missing { path: path.clone() },
+            Self::NoDatabase { path, why } => Self::NoDatabase { path: path.clone(), why },
             Self::Exists { path, what } => Self::Exists { path: path.clone(), what: what.clone() },
             Self::Locked { path, pid } => Self::Locked { path: path.clone(), pid: *pid },
             Self::Invalid { what } => Self::Invalid { what: what.clone() },

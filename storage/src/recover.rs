@@ -122,8 +122,8 @@ pub struct RecoveryReport {
 /// Opens the database in `dir`, or creates one. Blocks on the disk: reads the whole log.
 ///
 /// # Errors
-/// `Corrupt`, `Missing` and `Unsupported` name the file. `Invalid` if there is no database and none
-/// may be created, or if the directory has files of another program. `Io`.
+/// `Corrupt`, `Missing` and `Unsupported` name the file. `NoDatabase` if there is none and none
+/// may be created. `Invalid` if the directory has files of another program. `Io`.
 pub fn open_directory(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -151,8 +151,8 @@ fn create(
     options: &RecoverOptions,
 ) -> Result<Recovered> {
     if !options.create_if_missing {
-        let what = format!("{} has no database, and none may be created", dir.display());
-        return Err(Error::invalid(what));
+        let why = "none may be created";
+        return Err(Error::NoDatabase { path: dir.to_owned(), why });
     }
     let image = Image::of_new_database(FileNumber(2), &options.split_keys, options.shards);
     // The version is made before anything is written, so that split keys that make no ranges are

@@ -68,6 +68,7 @@ fn finding(error: &Error) -> Finding {
         Error::Corrupt { path, offset, .. } => (path.clone(), Some(*offset)),
         Error::Unsupported { path, .. }
         | Error::Missing { path }
+        | Error::NoDatabase { path, .. }
         | Error::Exists { path, .. }
         | Error::Locked { path, .. } => (path.clone(), None),
         Error::Invalid { .. } | Error::WouldBlock => (PathBuf::new(), None),

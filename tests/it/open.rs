@@ -79,6 +79,8 @@ fn create_if_missing_and_error_if_exists() {
         format!("{path}: there is no database here, and create_if_missing is off")
     );
     assert!(!home.path().exists(), "a refused open creates nothing");
+    assert_eq!(error.path(), Some(&*home.path()));
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::NotFound);
 
     let db = block_on(home.builder().error_if_exists(true).open()).unwrap();
     block_on(db.put("a", "1")).unwrap();
@@ -92,6 +94,8 @@ fn create_if_missing_and_error_if_exists() {
         format!("{path}: there is a database here already, and error_if_exists is on")
     );
     assert_eq!(fingerprint(&home.path()), before);
+    assert_eq!(error.path(), Some(&*home.path()));
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::AlreadyExists);
     let db = block_on(home.builder().create_if_missing(false).open()).unwrap();
     assert!(block_on(db.contains_key("a")).unwrap());
 }

@@ -206,6 +206,8 @@ fn where_there_is_no_database_none_is_made() {
     let home = Home::new();
     let refusal = open(&home).unwrap_err();
     assert_eq!(refusal.kind(), ErrorKind::Exists, "{refusal}");
+    assert_eq!(refusal.path(), Some(&*home.path()));
+    assert_eq!(std::io::Error::from(refusal).kind(), std::io::ErrorKind::NotFound);
     assert!(!home.path().exists());
     std::fs::create_dir(home.path()).unwrap();
     assert_eq!(open(&home).unwrap_err().kind(), ErrorKind::Exists);

@@ -56,23 +56,6 @@ use std::sync::Arc;
 use std::task::Context;
 pub use topology::MailboxInfo;
 
-/// Why a database was not opened.
-#[derive(Debug)]
-pub enum OpenFailure {
-    /// There is no database, and the caller did not ask to create one.
-    NoDatabase(PathBuf),
-    /// There is a database, and the caller asked for a new one.
-    Exists(PathBuf),
-    /// Anything else.
-    Failed(Failure),
-}
-
-impl<E: Into<Failure>> From<E> for OpenFailure {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
 /// The parts of an engine, without its threads: everything that is needed to end it.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
@@ -128,12 +111,12 @@ impl Engine {
     /// disk work.
     ///
     /// # Errors
-    /// See `OpenFailure`.
+    /// `NoDatabase`, `Exists` and the others of a refused open.
     pub async fn open(
         config: EngineConfig,
         vfs: Arc<dyn Vfs>,
         runtime: Arc<dyn Runtime>,
-    ) -> Result<Self, OpenFailure> {
+    ) -> Result<Self, Failure> {
         open::open(config, vfs, runtime).await
     }
 

@@ -1,9 +1,9 @@
 //! How a directory is opened: the lock, recovery, the first log segment. `start.rs` then starts the
 //! actors. Blocks on the disk, on a thread of the runtime.
 
+use super::Engine;
 use super::registry::{self, Exit};
 use super::start::start;
-use super::{Engine, OpenFailure};
 use crate::admission::RangeBudget;
 use crate::config::EngineConfig;
 use crate::failure::Failure;
@@ -45,7 +45,7 @@ pub(super) async fn open(
     config: EngineConfig,
     vfs: Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
-) -> Result<Engine, OpenFailure> {
+) -> Result<Engine, Failure> {
     let (reply, answer) = reply();
     let dir = config.dir.clone();
     let for_thread = Arc::clone(&runtime);
@@ -59,7 +59,7 @@ pub(super) async fn open(
     runtime
         .spawn("sluice-open", Box::pin(body))
         .map_err(|error| Error::io("start a thread for", &dir, error))?;
-    answer.await.unwrap_or(Err(OpenFailure::Failed(Failure::Closed)))
+    answer.await.unwrap_or(Err(Failure::Closed))
 }
 
 fn open_and_start(
@@ -67,7 +67,7 @@ fn open_and_start(
     vfs: Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
     exit: Exit,
-) -> Result<Engine, OpenFailure> {
+) -> Result<Engine, Failure> {
     let lock = lock_directory(&config, &vfs)?;
     let mut reserve =
         OpeningReserve { reserve: SpaceReserve::adopt(&vfs, &config.dir), spent_for: None };
@@ -97,19 +97,18 @@ impl OpeningReserve {
     }
 }
 
-fn lock_directory(
-    config: &EngineConfig,
-    vfs: &Arc<dyn Vfs>,
-) -> Result<Box<dyn FileLock>, OpenFailure> {
+fn lock_directory(config: &EngineConfig, vfs: &Arc<dyn Vfs>) -> Result<Box<dyn FileLock>, Failure> {
     let dir = &config.dir;
     // Checked before the lock, because taking the lock writes. Nothing should be written among
     // foreign files.
     let exists = matches!(directory::look(vfs, dir)?, DirectoryState::Database(_));
     if exists && config.error_if_exists {
-        return Err(OpenFailure::Exists(dir.clone()));
+        let what = "there is a database here already, and error_if_exists is on";
+        return Err(Error::exists(dir, what).into());
     }
     if !exists && !config.create_if_missing {
-        return Err(OpenFailure::NoDatabase(dir.clone()));
+        let why = "create_if_missing is off";
+        return Err(Error::NoDatabase { path: dir.clone(), why }.into());
     }
     if !config.allow_shared_directory {
         directory::check_private(vfs, dir)?;
@@ -129,7 +128,7 @@ fn recover(
     vfs: &Arc<dyn Vfs>,
     runtime: &Arc<dyn Runtime>,
     reserve: &mut OpeningReserve,
-) -> Result<Recovered, OpenFailure> {
+) -> Result<Recovered, Failure> {
     let options = RecoverOptions {
         create_if_missing: config.create_if_missing,
         replay_bytes_max: config.write_buffer_bytes,
@@ -162,7 +161,7 @@ fn begin_log(
     lock: Box<dyn FileLock>,
     mut reserve: OpeningReserve,
     recovered: Recovered,
-) -> Result<Opened, OpenFailure> {
+) -> Result<Opened, Failure> {
     let Recovered { db_id, version, tables, mut manifest, next_file_number, last_seqno, report } =
         recovered;
     let environment = Environment { config, runtime, vfs, db_id };
@@ -202,7 +201,7 @@ fn first_segment(
     numbers: &FileNumbers,
     reserve: &mut OpeningReserve,
     next_seqno: Seqno,
-) -> Result<LogWriter, OpenFailure> {
+) -> Result<LogWriter, Failure> {
     let Environment { config, vfs, db_id, .. } = environment;
     let identity = LogIdentity { db_id: *db_id };
     let number = numbers.take();

@@ -5,7 +5,7 @@
 //! open, on a disk that keeps in memory what would be written (`storage/src/vfs/overlay.rs`).
 //! Nobody can open the database for writing while the lock is held; several readers share it.
 
-use super::{OpenFailure, registry};
+use super::registry;
 use crate::config::EngineConfig;
 use crate::failure::Failure;
 use crate::failure::damage::Damage;
@@ -73,13 +73,13 @@ impl ReadOnlyEngine {
     /// Opens the directory's database. A thread of the runtime does the disk work.
     ///
     /// # Errors
-    /// See `OpenFailure`; `Invalid` if more is only in the log than the configuration allows in
+    /// `NoDatabase`; `Invalid` if more is only in the log than the configuration allows in
     /// memory.
     pub async fn open(
         config: EngineConfig,
         vfs: Arc<dyn Vfs>,
         runtime: Arc<dyn Runtime>,
-    ) -> Result<Self, OpenFailure> {
+    ) -> Result<Self, Failure> {
         let (reply, answer) = reply();
         let (dir, for_thread) = (config.dir.clone(), Arc::clone(&runtime));
         let body = async move {
@@ -91,7 +91,7 @@ impl ReadOnlyEngine {
         runtime
             .spawn("sluice-open", Box::pin(body))
             .map_err(|error| Error::io("start a thread for", &dir, error))?;
-        answer.await.unwrap_or(Err(OpenFailure::Failed(Failure::Closed)))
+        answer.await.unwrap_or(Err(Failure::Closed))
     }
 
     /// A view of everything.
@@ -154,10 +154,11 @@ fn recover(
     config: EngineConfig,
     vfs: &Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
-) -> Result<ReadOnlyEngine, OpenFailure> {
+) -> Result<ReadOnlyEngine, Failure> {
     let dir = &config.dir;
     if !matches!(directory::look(vfs, dir)?, DirectoryState::Database(_)) {
-        return Err(OpenFailure::NoDatabase(dir.clone()));
+        let why = "reading creates none";
+        return Err(Error::NoDatabase { path: dir.clone(), why }.into());
     }
     if !config.allow_shared_directory {
         directory::check_private(vfs, dir)?;

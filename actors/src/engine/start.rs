@@ -4,7 +4,7 @@ use super::close::{Closer, DirectoryLock};
 use super::listener::listen;
 use super::open::Opened;
 use super::registry::Exit;
-use super::{Counters, Engine, OpenFailure, Parts};
+use super::{Counters, Engine, Parts};
 use crate::admission::{Accounts, RangeBudget};
 use crate::bulk_worker::BulkWorker;
 use crate::checkpointer::Checkpointer;
@@ -45,7 +45,7 @@ pub(super) const BULK_INBOX_MAX: usize = 16;
 pub(super) const CHECKPOINT_INBOX_MAX: usize = 4;
 
 /// Starts the actors on an opened directory.
-pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, OpenFailure> {
+pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, Failure> {
     let Opened { environment, lock, reserve, reserve_spent_for, version, tables, .. } = opened;
     let Opened { manifest, numbers, log, last_seqno, report, .. } = opened;
     let environment = Arc::new(environment);
@@ -223,7 +223,7 @@ impl Starter<'_> {
         &mut self,
         planner: CompactionPlanner,
         due: &Arc<TablesDue>,
-    ) -> Result<(), OpenFailure> {
+    ) -> Result<(), Failure> {
         let Parts { files, topology, wal, versions, .. } = self.parts;
         let flusher = FlushWorker::new(
             Arc::clone(files),
@@ -236,11 +236,7 @@ impl Starter<'_> {
         self.start("compaction planner", "sluice-plan", planner.run().boxed())
     }
 
-    fn start_workers(
-        &mut self,
-        channels: Channels,
-        counters: &Counters,
-    ) -> Result<(), OpenFailure> {
+    fn start_workers(&mut self, channels: Channels, counters: &Counters) -> Result<(), Failure> {
         let Parts { files, versions, compaction_pace, .. } = self.parts;
         let workers = channels.workers(files, &counters.compactions, versions, compaction_pace);
         for (index, worker) in workers.enumerate() {
@@ -251,7 +247,7 @@ impl Starter<'_> {
     }
 
     /// Starts the actors of memtables and of the log.
-    fn start_log(&mut self) -> Result<(), OpenFailure> {
+    fn start_log(&mut self) -> Result<(), Failure> {
         let Parts { environment, files, topology, memory, wal, versions, .. } = self.parts;
         let (environment, topology) = (|| Arc::clone(environment), || Arc::clone(topology));
         let reclaimer = Reclaimer::new(environment(), topology(), Arc::clone(memory));
@@ -268,7 +264,7 @@ impl Starter<'_> {
         actor: &'static str,
         name: &str,
         body: BoxFuture<'static, ()>,
-    ) -> Result<(), OpenFailure> {
+    ) -> Result<(), Failure> {
         let failures = Arc::clone(&self.parts.failures);
         let directory = Arc::clone(&self.parts.directory);
         let guarded = async move {
@@ -291,7 +287,7 @@ impl Starter<'_> {
         actor: &'static str,
         name: &str,
         threads: Vec<Worker>,
-    ) -> Result<(), OpenFailure> {
+    ) -> Result<(), Failure> {
         for (index, thread) in threads.into_iter().enumerate() {
             let failures = Arc::downgrade(&self.parts.failures);
             let body = thread.run(move |panic| {
@@ -304,7 +300,7 @@ impl Starter<'_> {
         Ok(())
     }
 
-    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> Result<Task, OpenFailure> {
+    fn spawn(&self, name: &str, body: BoxFuture<'static, ()>) -> Result<Task, Failure> {
         let environment: &Environment = &self.parts.environment;
         let started = environment.runtime.spawn(name, body);
         Ok(started.map_err(|error| environment.no_thread(error))?)

@@ -405,7 +405,7 @@ fn directories_of_others_are_left_alone() {
     let mem = disk();
     let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
     let refuse = RecoverOptions { create_if_missing: false, ..options() };
-    assert!(matches!(open_directory(&vfs, &dir(), &refuse), Err(Error::Invalid { .. })));
+    assert!(matches!(open_directory(&vfs, &dir(), &refuse), Err(Error::NoDatabase { .. })));
     assert!(mem.list(&dir()).unwrap().is_empty());
 
     // Beside a database, a foreign file stays.
