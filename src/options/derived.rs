@@ -166,17 +166,18 @@ impl Options {
         self.landing_parallelism.unwrap_or((self.effective_compaction_threads() / 2).max(2))
     }
 
-    /// The most ranges that automatic splits make, derived from the write buffer.
+    /// The most ranges that automatic splits make, derived from the write buffer. It is never
+    /// derived as 1, which would switch off the limits of ranges.
     ///
     /// # Examples
     /// ```
     /// use sluicedb::Options;
     /// let options = Options { memory_budget_bytes: 64 << 20, ..Options::default() };
-    /// assert_eq!(options.effective_ranges_max(), 1);
+    /// assert_eq!(options.effective_ranges_max(), 2);
     /// ```
     pub fn effective_ranges_max(&self) -> usize {
         let derived = self.effective_write_buffer_bytes() / RANGE_WRITE_BUFFER_BYTES;
-        self.ranges_max.unwrap_or((derived as usize).clamp(1, RANGES_MAX_CAP))
+        self.ranges_max.unwrap_or((derived as usize).clamp(2, RANGES_MAX_CAP))
     }
 
     /// Memory for the log of a database that is opened for reading, as derived from the write

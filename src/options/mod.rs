@@ -282,7 +282,8 @@ pub struct Options {
     #[cfg_attr(feature = "serde", serde(with = "no_limit"))]
     pub range_heat_max: u64,
     /// With so many ranges, none is split automatically; 1: none ever is. Default: one for each 32
-    /// MiB of the write buffer, so that memtables do not become small; at most 65,536.
+    /// MiB of the write buffer, so that memtables do not become small, but two at least; at most
+    /// 65,536.
     pub ranges_max: Option<usize>,
     /// Merge small, cold neighbours. Two neighbours are merged if together they have at most a
     /// quarter of each limit above, and hardly anything was written to either for four times

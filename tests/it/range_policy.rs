@@ -6,7 +6,7 @@ use crate::harness::{Simulated, check, fill};
 use crate::kit::oracle::{Map, difference};
 use crate::kit::settings;
 use futures::StreamExt;
-use sluicedb::{Compression, Db, Options, RangeInfo};
+use sluicedb::{Compression, Db, KeyspaceOptions, Options, RangeInfo};
 use std::time::Duration;
 
 const LOOK: Duration = Duration::from_secs(10);
@@ -269,4 +269,27 @@ fn ranges_do_not_flap() {
     assert_eq!(db.ranges().len(), 1, "it is cold, and there is little: {:?}", db.ranges());
     home.run(check(&db, &map)).unwrap();
     home.run(db.close()).unwrap();
+}
+
+/// Goal: a limit that is set has an effect, however small the memory: the database's, and a
+/// keyspace's own. Only `ranges_max` switches it off.
+/// Planted: a derived `ranges_max` of 1.
+#[test]
+fn a_limit_splits_a_range_also_where_memory_is_small() {
+    for of_keyspace in [false, true] {
+        let mut options = options();
+        options.ranges_max = None;
+        if !of_keyspace {
+            options.range_bytes_max = 24 << 10;
+        }
+        let home = Simulated::with(4, options);
+        let db = home.open();
+        let own = KeyspaceOptions { range_bytes_max: Some(24 << 10), ..KeyspaceOptions::default() };
+        let db = if of_keyspace { home.run(db.keyspace_with("own", own)).unwrap() } else { db };
+        home.run(fill(&db, 600, 100));
+        home.run(db.flush()).unwrap();
+        looks(&home, 5);
+        assert_eq!(db.ranges().len(), 2);
+        home.run(db.close()).unwrap();
+    }
 }

@@ -32,7 +32,10 @@ impl Case<'_> {
                     let seqno = self.wait(ticket).map_err(text)?;
                     let next = last + changes.len() as u64;
                     // A change of the routes takes a sequence number.
-                    let exact = self.setup.options.effective_ranges_max() == 1;
+                    let Options { ranges_merge, range_bytes_max, .. } = self.setup.options;
+                    let Options { range_entries_max, range_heat_max, .. } = self.setup.options;
+                    let limits = [range_bytes_max, range_entries_max, range_heat_max];
+                    let exact = !ranges_merge && limits == [u64::MAX; 3];
                     if last != 0 && (seqno < next || exact && seqno != next) {
                         return Err(format!("sequence number {seqno} after {last}"));
                     }
