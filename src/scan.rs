@@ -55,6 +55,7 @@ pub struct Scan {
     state: State,
     /// Dropped after what has the view.
     cold: Cold,
+    /// How many entries are handed out at most.
     limit: Option<u64>,
     batch_bytes: usize,
     /// Entries that were read. Those from `position` on are not handed out yet.
@@ -234,24 +235,15 @@ impl Scan {
         let is_read = left > 0
             && (is_before(ahead(self.position)) || ahead(self.position) == key)
             && !is_before(ahead(self.current.len() - 1));
-        let passed = if is_read {
-            let mut at = self.position;
-            while is_before(ahead(at)) {
-                at += 1;
-            }
-            at - self.position
-        } else {
-            left
-        };
-        self.position += passed;
-        if let Some(limit) = &mut self.limit {
-            *limit += passed as u64;
-        }
         if is_read {
+            while is_before(self.current.entry(self.position).0) {
+                self.position += 1;
+            }
             // What follows these entries is read when it is asked for, also if the limit had ended
             // the scan.
             return;
         }
+        self.position = self.current.len();
         // Also after the end.
         self.state = State::Ready;
         self.batch_bytes = self.batch_bytes_first();
@@ -263,7 +255,7 @@ impl Scan {
 
     /// How large the first batch may be.
     fn batch_bytes_first(&self) -> usize {
-        let is_short = self.limit.is_some_and(|limit| limit <= BATCH_ENTRIES_MAX as u64);
+        let is_short = self.entries_left().is_some_and(|left| left <= BATCH_ENTRIES_MAX as u64);
         if is_short { BATCH_BYTES_MAX } else { BATCH_BYTES_FIRST }
     }
 
@@ -328,14 +320,11 @@ impl Scan {
         if self.paid_bytes == 0 || !matches!(self.state, State::Ready) {
             return None;
         }
-        if self.limit == Some(0) {
+        if self.limit.is_some_and(|limit| limit <= self.handed_out) {
             return Some(Ok(self.end_of_limit()));
         }
         match self.cursor.advance() {
             Ok(Advanced::Entry { passed }) => {
-                if let Some(limit) = &mut self.limit {
-                    *limit -= 1;
-                }
                 self.handed_out += 1;
                 let (key, value) = self.cursor.entry();
                 let bytes = key.len() + value.len() + (1 + passed) * LENT_ENTRY_BYTES;
@@ -377,10 +366,10 @@ impl Scan {
                 return Poll::Ready(Ok(Next::Nowhere));
             }
             if matches!(self.state, State::Filling(_) | State::Failed(_)) {
-                let Some(batch) = ready!(self.poll_batch(context))? else {
+                if !ready!(self.poll_batch(context))? {
                     return Poll::Ready(Ok(Next::Nowhere));
-                };
-                (self.current, self.position) = (batch, 1);
+                }
+                self.position += 1;
                 self.handed_out += 1;
                 return Poll::Ready(Ok(Next::InBatch));
             }
@@ -424,40 +413,47 @@ impl Scan {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn next_chunk(&mut self) -> Result<Option<ScanBatch>> {
-        if self.position < self.current.len() {
-            let left = self.position..self.current.len();
-            self.position = self.current.len();
-            self.handed_out += left.len() as u64;
-            return Ok(Some(part(&self.current, left, self.cursor.spec().keys_only)));
+        if self.position == self.current.len() && !poll_fn(|c| self.poll_batch(c)).await? {
+            return Ok(None);
         }
-        let batch = poll_fn(|context| self.poll_batch(context)).await?;
-        self.handed_out += batch.as_ref().map_or(0, |batch| batch.len() as u64);
-        Ok(batch)
+        let left = self.position..self.current.len();
+        self.handed_out += left.len() as u64;
+        let batch = std::mem::take(&mut self.current);
+        let is_whole = std::mem::take(&mut self.position) == 0;
+        Ok(Some(if is_whole { batch } else { part(&batch, left, self.cursor.spec().keys_only) }))
+    }
+
+    /// How many entries the limit lets this scan read.
+    fn entries_left(&self) -> Option<u64> {
+        let taken = self.handed_out + (self.current.len() - self.position) as u64;
+        Some(self.limit?.saturating_sub(taken))
     }
 
     fn entries_wanted(&self) -> usize {
-        self.limit.map_or(BATCH_ENTRIES_MAX, |limit| limit.min(BATCH_ENTRIES_MAX as u64) as usize)
+        let most = BATCH_ENTRIES_MAX as u64;
+        self.entries_left().map_or(most, |left| left.min(most)) as usize
     }
 
-    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<ScanBatch>>> {
+    /// Reads the next batch into `current`, all of whose entries were handed out. False at the end.
+    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Result<bool>> {
         ready!(self.owed.poll_pay(context));
         self.count();
         let polled = self.poll_batch_now(context);
-        if let Poll::Ready(Ok(Some(batch))) = &polled {
+        if let Poll::Ready(Ok(true)) = &polled {
             // What a read thread has walked over is not ours to pay for.
-            self.owed.reads(batch.bytes() + self.cursor.take_steps() * LENT_ENTRY_BYTES);
+            self.owed.reads(self.current.bytes() + self.cursor.take_steps() * LENT_ENTRY_BYTES);
         }
         polled
     }
 
-    fn poll_batch_now(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<ScanBatch>>> {
+    fn poll_batch_now(&mut self, context: &mut Context<'_>) -> Poll<Result<bool>> {
         loop {
-            let mut away = None;
+            let (mut away, left) = (None, self.entries_left());
             let (batch, more) = match &mut self.state {
-                State::Ended => return Poll::Ready(Ok(None)),
-                State::Ready | State::Failed(_) if self.limit == Some(0) => {
+                State::Ended => return Poll::Ready(Ok(false)),
+                State::Ready | State::Failed(_) if left == Some(0) => {
                     self.end_of_limit();
-                    return Poll::Ready(Ok(None));
+                    return Poll::Ready(Ok(false));
                 }
                 State::Failed(error) => {
                     let error = error.clone();
@@ -491,20 +487,24 @@ impl Scan {
                     (batch, more)
                 }
             };
-            let accepted = self.accept(batch);
+            (self.current, self.position) = (batch, 0);
+            self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES_MAX);
             self.state = match self.cold.told(more) {
                 Ok(true) => State::Ready,
                 Ok(false) => State::Ended,
                 Err(error) => State::Failed(error),
             };
-            if let Some(cursor) = away.filter(|_| self.limit != Some(0)) {
+            if self.entries_left() == Some(0) {
+                self.cursor.close();
+            } else if let Some(cursor) = away {
                 // It begins when it is polled.
                 self.state = State::Filling(self.fill_with(cursor));
             }
-            if let Some(batch) = accepted {
-                return Poll::Ready(Ok(Some(batch)));
+            if !self.current.is_empty() {
+                return Poll::Ready(Ok(true));
             }
-            if matches!(self.state, State::Ready | State::Filling(_)) {
+            // At the end, or in a stretch of tombstones.
+            if matches!(self.state, State::Ready) {
                 return yield_to_others(context);
             }
         }
@@ -543,18 +543,6 @@ impl Scan {
             filled.await
         })
     }
-
-    /// Takes over a filled batch. `None` if it is empty: at the end, or in a stretch of tombstones.
-    fn accept(&mut self, batch: ScanBatch) -> Option<ScanBatch> {
-        self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES_MAX);
-        if let Some(limit) = &mut self.limit {
-            *limit -= batch.len() as u64;
-            if *limit == 0 {
-                self.cursor.close();
-            }
-        }
-        (!batch.is_empty()).then_some(batch)
-    }
 }
 
 /// Some of the entries of a batch.
@@ -589,11 +577,8 @@ impl Stream for Scan {
                 return Poll::Ready(Some(Ok((self.current.key(at), self.current.value(at)))));
             }
             match ready!(self.poll_batch(context)) {
-                Ok(Some(batch)) => {
-                    self.current = batch;
-                    self.position = 0;
-                }
-                Ok(None) => return Poll::Ready(None),
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(None),
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
@@ -602,7 +587,7 @@ impl Stream for Scan {
 
 impl FusedStream for Scan {
     fn is_terminated(&self) -> bool {
-        let is_over = matches!(self.state, State::Ended) || self.limit == Some(0);
+        let is_over = matches!(self.state, State::Ended) || self.entries_left() == Some(0);
         is_over && self.position == self.current.len()
     }
 }
