@@ -12,7 +12,6 @@ use crate::table::KeySketch;
 use crate::version::Slice;
 use bytes::Bytes;
 use std::cmp::Reverse;
-use std::sync::Arc;
 
 /// The largest share of hidden entries in a stack. With more, a stack is not worth its space.
 const HIDDEN_MAX: f64 = 0.25;
@@ -176,7 +175,7 @@ impl Worth {
 fn is_in_memory<O>(range: &RangeEntry<O>, min: &[u8], max: &[u8], upto: Seqno) -> Result<bool> {
     for layer in range.in_front() {
         let mut cursor = match layer {
-            InFront::Active(memtable) => CutOut::new(memtable.cursor(upto), Arc::default()),
+            InFront::Active(memtable) => CutOut::whole(memtable.cursor(upto)),
             InFront::Sealed(memtable) => memtable.cursor(upto),
             InFront::Tables(_) => continue,
         };
