@@ -47,7 +47,7 @@ fn filled(keys: &[&[u8]]) -> (Arc<Memtable>, MemtableWriter) {
 fn value(table: &Memtable, key: &[u8], upto: Seqno) -> Option<(u64, Option<Vec<u8>>)> {
     let pin = table.pin();
     let version = pin.get(key, upto).version?;
-    Some((version.seqno().0, version.value().map(|value| value.to_vec())))
+    Some((version.seqno().0, version.value(usize::MAX).unwrap().map(|value| value.to_vec())))
 }
 
 /// The value must be the key's own; says whether it was found.
@@ -346,7 +346,7 @@ fn a_lookup_without_a_point_is_told_when_it_came_too_late() {
                 match found.version {
                     Some(version) if !found.passed_cut => {
                         assert_eq!(version.seqno().0, upto);
-                        assert_eq!(version.value().unwrap(), upto.to_string());
+                        assert_eq!(version.value(usize::MAX).unwrap().unwrap(), upto.to_string());
                     }
                     _ => {
                         assert!(found.passed_cut, "the key was there all the time");

@@ -63,3 +63,36 @@ fn long_values_are_read_once_however_many_layers_have_some() {
         });
     }
 }
+
+/// A value in memory that takes long to copy is copied by a read thread, as one in a table is. Who
+/// asks for less than the value is answered at once.
+///
+/// Planted: a copy of any length on the caller's thread.
+#[test]
+fn long_values_in_memory_are_copied_by_a_read_thread() {
+    let mut options = settings::tiny();
+    options.memory_budget_bytes = 64 << 20;
+    options.write_buffer_bytes = Some(32 << 20);
+    options.memtable_bytes = Some(16 << 20);
+    let home = Simulated::with(6, options);
+    let db = home.open();
+    let lengths = [256 << 10, (256 << 10) + 1, 5 << 20];
+    for (key, length) in (0_u8..).zip(lengths) {
+        home.run(db.put([key], vec![key; length])).unwrap();
+    }
+    home.simulator.settle();
+    let snapshot = db.snapshot();
+    for (key, length) in (0_u8..).zip(lengths) {
+        for is_held in [false, true] {
+            let before = db.stats().cold_reads;
+            let get =
+                async { if is_held { snapshot.get([key]).await } else { db.get([key]).await } };
+            assert!(home.run(get).unwrap().unwrap() == vec![key; length]);
+            assert_eq!(db.stats().cold_reads - before, u64::from(length > 256 << 10), "{length}");
+            assert_eq!(home.run(db.value_len([key])).unwrap(), Some(length as u64));
+            assert!(home.run(db.contains_key([key])).unwrap());
+            assert_eq!(db.stats().cold_reads - before, u64::from(length > 256 << 10), "{length}");
+        }
+    }
+    assert_eq!(home.run(db.multi_get(&[[0], [1], [2]])).unwrap().iter().flatten().count(), 3);
+}

@@ -38,6 +38,7 @@ pub use reclaim::{Reclaim, ReclaimStep};
 pub use writer::MemtableWriter;
 
 use crate::buffer::{BufferStats, Chunk, ChunkClass, EntryAt, EntryHead, Grace, Phase};
+use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
@@ -345,11 +346,17 @@ impl EntryVersion<'_> {
     }
 
     /// A copy of the value; `None` for a tombstone.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it has more than `bytes_max` bytes.
     #[inline]
-    pub fn value(&self) -> Option<Bytes> {
+    pub fn value(&self, bytes_max: usize) -> Result<Option<Bytes>> {
         match self.0.whole() {
-            Some(entry) => (entry.kind == Kind::Put).then(|| Bytes::copy_from_slice(entry.value)),
-            None => self.straddling_value(),
+            Some(entry) if entry.value.len() > bytes_max => Err(Error::WouldBlock),
+            Some(entry) => {
+                Ok((entry.kind == Kind::Put).then(|| Bytes::copy_from_slice(entry.value)))
+            }
+            None => self.straddling_value(bytes_max),
         }
     }
 
@@ -367,11 +374,13 @@ impl EntryVersion<'_> {
     }
 
     #[cold]
-    fn straddling_value(self) -> Option<Bytes> {
-        self.is_put().then(|| {
-            let mut value = Vec::new();
-            self.0.put_value(&mut value);
-            Bytes::from(value)
-        })
+    fn straddling_value(self, bytes_max: usize) -> Result<Option<Bytes>> {
+        let Some(bytes) = self.value_len() else { return Ok(None) };
+        if bytes > bytes_max {
+            return Err(Error::WouldBlock);
+        }
+        let mut value = Vec::new();
+        self.0.put_value(&mut value);
+        Ok(Some(Bytes::from(value)))
     }
 }

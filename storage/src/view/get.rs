@@ -23,8 +23,8 @@ pub enum ReadAt<V> {
 /// the newest visible version in memory, or else from the first table that has the key.
 ///
 /// # Errors
-/// `WouldBlock`, only with `ReadTier::Memory`, if a block would have to be read from the disk;
-/// `Corrupt` and `Io`.
+/// `WouldBlock`, only with `ReadTier::Memory`, if a block would have to be read from the disk, or
+/// the value is longer than a caller's thread should copy; `Corrupt` and `Io`.
 #[inline]
 pub fn look_up<W: Want, O, V: Fn() -> Seqno>(
     range: &RangeEntry<O>,
@@ -36,8 +36,8 @@ pub fn look_up<W: Want, O, V: Fn() -> Seqno>(
     if !range.pending.is_empty() {
         return in_layers::<W, O, V>(range, born, key, at, tier);
     }
-    if let Some(answer) = in_memory::<W, V>(&memtables(range), born, key, at) {
-        return Ok(answer);
+    if let Some(answer) = in_memory::<W, V>(&memtables(range), born, key, at, tier) {
+        return answer;
     }
     Ok(in_runs::<W>(range.stable.layers.runs(), key, tier)?.unwrap_or_default())
 }
@@ -69,8 +69,8 @@ fn in_layers<W: Want, O, V: Fn() -> Seqno>(
                 None => continue,
             },
         };
-        if let Some(answer) = in_memory::<W, V>(&std::iter::once(memtable), born, key, at) {
-            return Ok(answer);
+        if let Some(answer) = in_memory::<W, V>(&std::iter::once(memtable), born, key, at, tier) {
+            return answer;
         }
     }
     Ok(in_runs::<W>(range.stable.layers.runs(), key, tier)?.unwrap_or_default())
@@ -84,7 +84,8 @@ fn in_memory<'a, W: Want, V: Fn() -> Seqno>(
     born: Seqno,
     key: &[u8],
     at: &ReadAt<V>,
-) -> Option<W::Answer> {
+    tier: ReadTier,
+) -> Option<Result<W::Answer>> {
     'again: loop {
         let upto = match at {
             ReadAt::Held(seqno) => *seqno,
@@ -105,7 +106,7 @@ fn in_memory<'a, W: Want, V: Fn() -> Seqno>(
                 continue 'again;
             }
             if let Some(version) = version {
-                return Some(W::of_version(version));
+                return Some(W::of_version(version, tier));
             }
         }
         return None;

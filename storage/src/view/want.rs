@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::key::{Kind, Seqno};
 use crate::memtable::EntryVersion;
-use crate::table::{Found, ReadTier};
+use crate::table::{Found, READ_AT_ONCE_BYTES_MAX, ReadTier};
 use crate::version::Slice;
 use bytes::Bytes;
 
@@ -14,7 +14,10 @@ pub trait Want: Send + 'static {
     type Answer: Default + Send + 'static;
 
     /// The answer from a version in a memtable.
-    fn of_version(found: EntryVersion<'_>) -> Self::Answer;
+    ///
+    /// # Errors
+    /// `WouldBlock`, only with `ReadTier::Memory`, if a copy takes long.
+    fn of_version(found: EntryVersion<'_>, tier: ReadTier) -> Result<Self::Answer>;
 
     /// The answer from a slice; `None` if the slice does not have the key. `hash` is the key's
     /// `codec::hash64`.
@@ -56,8 +59,11 @@ impl Want for Value {
     type Answer = Option<Bytes>;
 
     #[inline]
-    fn of_version(found: EntryVersion<'_>) -> Self::Answer {
-        found.value()
+    fn of_version(found: EntryVersion<'_>, tier: ReadTier) -> Result<Self::Answer> {
+        found.value(match tier {
+            ReadTier::Memory => READ_AT_ONCE_BYTES_MAX,
+            ReadTier::Disk => usize::MAX,
+        })
     }
 
     #[inline]
@@ -85,8 +91,8 @@ impl Want for Exists {
     type Answer = bool;
 
     #[inline]
-    fn of_version(found: EntryVersion<'_>) -> Self::Answer {
-        found.is_put()
+    fn of_version(found: EntryVersion<'_>, _: ReadTier) -> Result<Self::Answer> {
+        Ok(found.is_put())
     }
 
     #[inline]
@@ -114,8 +120,8 @@ impl Want for ValueLen {
     type Answer = Option<u64>;
 
     #[inline]
-    fn of_version(found: EntryVersion<'_>) -> Self::Answer {
-        found.value_len().map(|length| length as u64)
+    fn of_version(found: EntryVersion<'_>, _: ReadTier) -> Result<Self::Answer> {
+        Ok(found.value_len().map(|length| length as u64))
     }
 
     #[inline]
@@ -143,8 +149,8 @@ impl Want for LastSeqno {
     type Answer = Option<Seqno>;
 
     #[inline]
-    fn of_version(found: EntryVersion<'_>) -> Self::Answer {
-        found.is_put().then(|| found.seqno())
+    fn of_version(found: EntryVersion<'_>, _: ReadTier) -> Result<Self::Answer> {
+        Ok(found.is_put().then(|| found.seqno()))
     }
 
     #[inline]

@@ -80,7 +80,7 @@ pub(super) fn model_get(model: &Model, key: &[u8], upto: u64) -> Option<(u64, Ki
 pub(super) fn lookup(table: &Memtable, key: &[u8], upto: u64) -> Option<(u64, Kind, Vec<u8>)> {
     let pin = table.pin();
     let version = pin.get(key, Seqno(upto)).version?;
-    Some(match version.value() {
+    Some(match version.value(usize::MAX).unwrap() {
         Some(value) => (version.seqno().0, Kind::Put, value.to_vec()),
         None => (version.seqno().0, Kind::Delete, Vec::new()),
     })
