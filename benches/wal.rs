@@ -222,8 +222,8 @@ fn read(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber, records: u64) {
         }
         Ok(())
     };
-    let (last_seqno, closed) = (Seqno::MAX, false);
-    let known = KnownLog { floor: number, newest: Some(number), last_seqno, closed };
+    let (last_seqno, closed, synced) = (Seqno::MAX, false, Seqno::ZERO);
+    let known = KnownLog { floor: number, newest: Some(number), last_seqno, closed, synced };
     let report = replay(vfs, dir, &IDENTITY, &known, &[number], &mut each).expect("it is intact");
     assert_eq!(report.records, records);
     black_box(bytes);

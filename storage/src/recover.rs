@@ -356,11 +356,15 @@ impl<'a> KnownChanges<'a> {
 /// What the manifest records of the log.
 pub(crate) fn known_log(image: &Image) -> KnownLog {
     let needed = image.log_floor.max(FileNumber(1));
+    // INVARIANT(log-before-table): with one range, its tables may be ahead of what is synced.
+    let flushed = image.ranges.values().map(|range| range.flushed);
+    let synced = flushed.max().filter(|_| image.ranges.len() > 1).unwrap_or_default();
     KnownLog {
         floor: image.log_floor,
         newest: Some(image.newest_segment).filter(|number| *number >= needed),
         last_seqno: image.last_seqno,
         closed: image.clean_close,
+        synced,
     }
 }
 

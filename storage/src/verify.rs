@@ -211,7 +211,8 @@ impl Verification<'_> {
         tables.sort_unstable_by_key(|(number, _)| *number);
         self.tables(db_id, &tables);
         let (floor, last_seqno) = (FileNumber(0), Seqno::MAX);
-        let known = KnownLog { floor, newest: None, last_seqno, closed: false };
+        let synced = Seqno::ZERO;
+        let known = KnownLog { floor, newest: None, last_seqno, closed: false, synced };
         self.log(db_id, &known, &mut |_| Ok(()));
     }
 

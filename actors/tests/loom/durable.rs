@@ -115,8 +115,9 @@ impl Log {
             .filter(|number| cut.len(&FileKind::Wal(*number).path(Path::new(DIR))).is_ok());
         let numbers: Vec<_> = numbers.collect();
         let each = &mut |_: LogItem<'_>| Ok(());
-        let (dir, floor, last_seqno) = (Path::new(DIR), FileNumber(1), Seqno::MAX);
-        let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false };
+        let (dir, floor) = (Path::new(DIR), FileNumber(1));
+        let (last_seqno, synced) = (Seqno::MAX, Seqno::ZERO);
+        let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false, synced };
         let report = replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, each).unwrap();
         assert!(report.last_seqno >= upto, "{upto} was promised: {report:?}");
     }

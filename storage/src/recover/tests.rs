@@ -7,6 +7,7 @@ mod descriptors;
 mod hostile;
 mod interrupted;
 mod life;
+mod older;
 mod parts;
 mod seam;
 

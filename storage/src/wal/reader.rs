@@ -110,7 +110,7 @@ pub fn replay(
     let log = LogFiles { dir, known, files, unreadable: Vec::new() };
     log.check_present()?;
     let report = log.replay(each)?;
-    log.check_close(&report)?;
+    log.check_end(&report)?;
     Ok(report)
 }
 
@@ -306,9 +306,30 @@ impl LogFiles<'_> {
         Ok(report)
     }
 
+    /// Compares the end of the log with what the manifest knows of it.
+    pub(super) fn check_end(&self, report: &ReplayReport) -> Result<()> {
+        self.check_synced(report)?;
+        self.check_close(report)
+    }
+
+    /// INVARIANT(log-before-table): the log has what was synced before the manifest said so. It is
+    /// in a segment below the floor, or it is found. If no segment has a beginning, the floor's own
+    /// was never synced, as far as anybody can tell.
+    fn check_synced(&self, report: &ReplayReport) -> Result<()> {
+        let (found, wanted) = (report.last_seqno, self.known.synced);
+        let stopped = report.segments.last().filter(|_| found < wanted);
+        let Some(stopped) = stopped else { return Ok(()) };
+        let what = format!(
+            "the log ends at sequence number {found}, but it was synced up to {wanted} before \
+             tables were flushed: this is an older copy of this file, or its end was lost; put \
+             back the newest copy of it, or a whole backup, not single files"
+        );
+        Err(Error::corrupt(&stopped.path, report.offset, what))
+    }
+
     /// If the manifest says that the database was closed cleanly, the log must have been, too: it
     /// is closed first.
-    pub(super) fn check_close(&self, report: &ReplayReport) -> Result<()> {
+    fn check_close(&self, report: &ReplayReport) -> Result<()> {
         let Some(newest) = self.known.newest.filter(|_| self.known.closed) else { return Ok(()) };
         let (found, wanted) = (report.last_seqno, self.known.last_seqno);
         if report.clean_close && found == wanted {

@@ -51,7 +51,7 @@ pub fn survey(
     let log = LogFiles { dir, known, files, unreadable };
     let whole = log.check_present().and_then(|()| {
         let report = log.replay(each)?;
-        log.check_close(&report)?;
+        log.check_end(&report)?;
         Ok(report)
     });
     match whole {

@@ -71,8 +71,8 @@ impl Bench {
         let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
         let mut numbers: Vec<_> = numbers.collect();
         numbers.sort();
-        let (floor, last_seqno) = (FileNumber(1), Seqno::MAX);
-        let known = KnownLog { floor, newest: None, last_seqno, closed: false };
+        let (floor, last_seqno, synced) = (FileNumber(1), Seqno::MAX, Seqno::ZERO);
+        let known = KnownLog { floor, newest: None, last_seqno, closed: false, synced };
         let mut found = Vec::new();
         let mut each = |entry: LogItem<'_>| {
             found.push(match entry {

@@ -70,7 +70,13 @@ pub(super) fn replay_all(vfs: &MemVfs, floor: u64) -> Result<Replayed> {
 
 /// A manifest that records nothing but the floor.
 pub(super) fn known(floor: u64) -> KnownLog {
-    KnownLog { floor: FileNumber(floor), newest: None, last_seqno: Seqno::MAX, closed: false }
+    KnownLog {
+        floor: FileNumber(floor),
+        newest: None,
+        last_seqno: Seqno::MAX,
+        closed: false,
+        synced: Seqno::ZERO,
+    }
 }
 
 /// A disk with a log on it.
