@@ -15,13 +15,15 @@
 //! Only separators whose head equals the wanted key's are compared byte by byte.
 
 use super::cache::BLOCKS_MAX;
-use super::trailer::Flaw;
+use super::trailer::{FEATURE_LZ4, FEATURE_ZSTD, Flaw, INFLATED_BYTES_MAX};
 use crate::codec::{Decoder, put_varint};
 use crate::key::{common_prefix_len, head};
 use crate::limits::KEY_BYTES_MAX;
 
 /// Heads per node: two cache lines, compared without branches.
 const FANOUT: usize = 16;
+/// No entry is longer, so no block is.
+const BLOCK_BYTES_CAP: u64 = i32::MAX.unsigned_abs() as u64;
 
 /// Collects separators and block lengths while a table is written.
 #[derive(Debug, Default)]
@@ -89,6 +91,32 @@ pub(super) fn separator(before: &[u8], after: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// What the rest of its table says about an index.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IndexOf {
+    /// Bytes of all keys and values, by the properties. Nothing else confirms it.
+    pub(super) raw_bytes: u64,
+    /// Where the last data block ends.
+    pub(super) data_end: u64,
+    /// The feature bits of the footer, which say how blocks may be compressed.
+    pub(super) features: u64,
+}
+
+impl IndexOf {
+    /// The longest key that a block of this length can have. A separator is no longer than the last
+    /// key of its block, which the block has whole, or in two parts.
+    fn key_bytes_max(&self, block_bytes: u64) -> u64 {
+        if self.features & FEATURE_ZSTD != 0 {
+            block_bytes.max(INFLATED_BYTES_MAX as u64)
+        } else if self.features & FEATURE_LZ4 != 0 {
+            // What a byte of an LZ4 block adds at most.
+            block_bytes * 255
+        } else {
+            block_bytes
+        }
+    }
+}
+
 /// The separators and offsets of all data blocks of one table.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -106,13 +134,14 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Decodes a section's payload. The keys and values of the table have `raw_bytes` bytes.
-    pub(super) fn decode(payload: &[u8], raw_bytes: u64) -> Result<Self, Flaw> {
+    /// Decodes a section's payload. Nothing is allocated before all lengths are checked.
+    pub(super) fn decode(payload: &[u8], of: &IndexOf) -> Result<Self, Flaw> {
         let corrupt = |what: &str| Err(Flaw::Corrupt(what.to_owned()));
-        let (blocks, bytes) = measure(payload).map_err(|what| Flaw::Corrupt(what.to_owned()))?;
+        let measured = measure(payload, of).map_err(|what| Flaw::Corrupt(what.to_owned()));
+        let (blocks, bytes) = measured?;
         // A separator is no longer than the key before it or after it, and each key is at most once
         // one and at most once the other.
-        if bytes > raw_bytes.saturating_mul(2) || bytes > u64::from(u32::MAX) {
+        if bytes > of.raw_bytes.saturating_mul(2) || bytes > u64::from(u32::MAX) {
             return corrupt("index separators are longer than the table's keys");
         }
         let mut separators = reserved(bytes as usize)?;
@@ -270,8 +299,9 @@ fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static s
             if last == 0 || last > KEY_BYTES_MAX as u64 {
                 return Err("index separator has an impossible length");
             }
-            if length > u64::from(u32::MAX) {
-                return Err("index names a block of more than 4 GiB");
+            // So many bytes are allocated when it is read.
+            if length > BLOCK_BYTES_CAP {
+                return Err("index names a block of more than 2 GiB");
             }
             Ok(Record { shared: shared as usize, suffix, length })
         };
@@ -281,19 +311,27 @@ fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static s
 
 /// The number of blocks in a payload, and the total length of their separators. Checks every
 /// record, except for the order of the separators.
-fn measure(payload: &[u8]) -> Result<(usize, u64), &'static str> {
+fn measure(payload: &[u8], of: &IndexOf) -> Result<(usize, u64), &'static str> {
     let blocks = Decoder::new(payload).u64().ok_or("index is cut short")?;
     if blocks == 0 || blocks > BLOCKS_MAX as u64 {
         return Err("index has an impossible number of blocks");
     }
-    let (mut count, mut bytes) = (0, 0);
+    let (mut count, mut bytes, mut end) = (0, 0, 0);
     for record in records(payload) {
-        let Record { shared, suffix, .. } = record?;
+        let Record { shared, suffix, length } = record?;
+        let separator = (shared + suffix.len()) as u64;
+        if separator > of.key_bytes_max(length) {
+            return Err("index separator is longer than its block can be");
+        }
         count += 1;
-        bytes += (shared + suffix.len()) as u64;
+        bytes += separator;
+        end += length;
     }
     if count != blocks {
         return Err("index has another number of records than it says");
+    }
+    if end != of.data_end {
+        return Err("index names blocks that end elsewhere than the data");
     }
     Ok((blocks as usize, bytes))
 }
@@ -320,12 +358,19 @@ mod tests {
     use super::*;
     use crate::codec::extremes::extremes;
 
+    /// Decodes an index whose table says what it says: blocks may be compressed to nearly nothing.
+    fn decode(payload: &[u8], raw_bytes: u64) -> Result<Index, Flaw> {
+        let lengths = records(payload).map_while(Result::ok).map(|record| record.length);
+        let data_end = lengths.sum();
+        Index::decode(payload, &IndexOf { raw_bytes, data_end, features: FEATURE_ZSTD })
+    }
+
     fn index(separators: &[Vec<u8>]) -> Index {
         let mut builder = IndexBuilder::new();
         for (i, separator) in separators.iter().enumerate() {
             builder.add(separator, 100 + i as u64);
         }
-        Index::decode(&builder.finish(), u64::MAX).unwrap()
+        decode(&builder.finish(), u64::MAX).unwrap()
     }
 
     #[test]
@@ -408,18 +453,18 @@ mod tests {
         builder.add(b"abd", 10);
         let payload = builder.finish();
         for cut in 0..payload.len() {
-            assert!(Index::decode(&payload[..cut], u64::MAX).is_err(), "{cut}");
+            assert!(decode(&payload[..cut], u64::MAX).is_err(), "{cut}");
         }
         let mut more = payload.clone();
         more.push(0);
-        assert!(Index::decode(&more, u64::MAX).is_err());
+        assert!(decode(&more, u64::MAX).is_err());
         let mut huge = payload;
         huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(Index::decode(&huge, u64::MAX).is_err());
+        assert!(decode(&huge, u64::MAX).is_err());
         let mut descending = IndexBuilder::new();
         descending.add(b"b", 10);
         descending.add(b"a", 10);
-        assert!(Index::decode(&descending.finish(), u64::MAX).is_err());
+        assert!(decode(&descending.finish(), u64::MAX).is_err());
     }
 
     /// 320 KB that would decode to 4 GiB: separators that share nearly everything with the one
@@ -437,7 +482,7 @@ mod tests {
             }
             payload
         };
-        let refusal = |payload: &[u8], raw_bytes| match Index::decode(payload, raw_bytes) {
+        let refusal = |payload: &[u8], raw_bytes| match decode(payload, raw_bytes) {
             Ok(index) => panic!("{} bytes", index.memory_bytes()),
             Err(fault) => format!("{fault:?}"),
         };
@@ -447,7 +492,7 @@ mod tests {
         assert!(refusal(&hostile(100, KEY_BYTES_MAX), u64::MAX).contains("impossible length"));
         // As long as a key may be, and no longer than the table's keys.
         let longest = hostile(1, KEY_BYTES_MAX);
-        assert!(Index::decode(&longest, KEY_BYTES_MAX as u64).is_ok());
+        assert!(decode(&longest, KEY_BYTES_MAX as u64).is_ok());
         assert!(refusal(&longest, KEY_BYTES_MAX as u64 / 2).contains("longer than"));
         let mut empty = 1_u64.to_le_bytes().to_vec();
         empty.extend([0, 0, 30]);
@@ -465,7 +510,7 @@ mod tests {
             for byte in [0, 1, 0x7F, 0x80, 0xFF, good[at] ^ 1] {
                 let mut bad = good.clone();
                 bad[at] = byte;
-                let Ok(index) = Index::decode(&bad, u64::MAX) else { continue };
+                let Ok(index) = decode(&bad, u64::MAX) else { continue };
                 for i in 0..40_u64 {
                     let key = [&b"key:"[..], &i.to_be_bytes(), &[7; 9]].concat();
                     assert!(index.lower_bound(&key) <= index.len());
@@ -485,7 +530,7 @@ mod tests {
         let mut believed = 0;
         extremes(&builder.finish(), |payload| {
             for raw_bytes in [40, u64::MAX] {
-                let Ok(index) = Index::decode(&payload, raw_bytes) else { continue };
+                let Ok(index) = decode(&payload, raw_bytes) else { continue };
                 believed += 1;
                 let ends = |i| index.place(i).0 + index.place(i).1 as u64;
                 assert!((1..index.len()).all(|i| ends(i - 1) == index.place(i).0));

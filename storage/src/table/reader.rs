@@ -5,7 +5,7 @@ use super::cache::{BlockCache, BlockPlaces, TableBlocks};
 use super::cursor::{CursorOptions, TableCursor};
 use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer, Handle};
-use super::index::Index;
+use super::index::{Index, IndexOf};
 use super::options::TableId;
 use super::properties::{self, TableMeta};
 use super::section::{load_filter, read, read_into, read_section, refuse};
@@ -164,10 +164,11 @@ impl Table {
         }
 
         let payload = read_section(&*file, &path, seed, footer.index)?;
-        let index = Index::decode(&payload, meta.raw_bytes)
+        let (raw_bytes, data_end) = (meta.raw_bytes, footer.filter.offset);
+        let of = IndexOf { raw_bytes, data_end, features: footer.features };
+        let index = Index::decode(&payload, &of)
             .map_err(|fault| refuse(&path, footer.index.offset, fault))?;
-        if index.data_end() != footer.filter.offset
-            || index.len() as u64 != data_blocks
+        if index.len() as u64 != data_blocks
             || data_blocks > meta.entries
             || index.separator(index.len() - 1) != meta.max_key
         {

@@ -1,5 +1,6 @@
 //! Whole tables: against a model, damaged, cold.
 
+mod crafted;
 mod damage;
 mod model;
 

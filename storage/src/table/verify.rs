@@ -1,7 +1,7 @@
 //! Verifies a whole table against itself. Blocks on the disk and bypasses the cache.
 
 use super::block::BlockCursor;
-use super::index::Index;
+use super::index::{Index, IndexOf};
 use super::properties;
 use super::reader::Table;
 use super::section::refuse;
@@ -157,7 +157,9 @@ impl Table {
     fn verify_sections(&self, tell: &mut dyn FnMut(Error)) {
         let footer = *self.footer();
         let index = self.section(footer.index).and_then(|payload| {
-            Index::decode(&payload, self.meta().raw_bytes)
+            let (raw_bytes, data_end) = (self.meta().raw_bytes, footer.filter.offset);
+            let of = IndexOf { raw_bytes, data_end, features: footer.features };
+            Index::decode(&payload, &of)
                 .map_err(|fault| refuse(self.path(), footer.index.offset, fault))
         });
         if let Err(error) = index {
