@@ -11,6 +11,7 @@
 //! bit number i      (hash * SPREAD) >> (9 * i)  mod 512, for i in 0..probes
 //! ```
 
+use super::trailer::Flaw;
 use crate::codec::Decoder;
 use crate::give_way;
 
@@ -99,23 +100,26 @@ impl Filter {
     }
 
     /// Decodes a section's payload. The error says what is wrong with it.
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, &'static str> {
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, Flaw> {
+        let corrupt = |what: &str| Err(Flaw::Corrupt(what.to_owned()));
         let mut reader = Decoder::new(payload);
         let mut header = || Some((reader.u64()?, reader.u64()?));
-        let (probes, lines) = header().ok_or("filter is too short")?;
+        let Some((probes, lines)) = header() else { return corrupt("filter is too short") };
         let bytes = &payload[HEADER_BYTES..];
         if probes == 0 || probes > PROBES_MAX as u64 {
-            return Err("filter has an impossible number of probes");
+            return corrupt("filter has an impossible number of probes");
         }
         if lines == 0
             || !bytes.len().is_multiple_of(LINE_BYTES)
             || lines != (bytes.len() / LINE_BYTES) as u64
         {
-            return Err("filter does not have the length it names");
+            return corrupt("filter does not have the length it names");
         }
         let (words, _) = bytes.as_chunks::<8>();
         let (chunks, _) = words.as_chunks::<8>();
-        let lines = chunks.iter().map(|line| CacheLine(line.map(u64::from_le_bytes))).collect();
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(chunks.len()).map_err(|_| Flaw::OutOfMemory)?;
+        lines.extend(chunks.iter().map(|line| CacheLine(line.map(u64::from_le_bytes))));
         Ok(Self { lines, probes: probes as usize })
     }
 

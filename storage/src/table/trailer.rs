@@ -236,26 +236,21 @@ pub(super) fn put_section(out: &mut Vec<u8>, payload: &[u8], seed: ChecksumSeed,
     }
 }
 
-/// Checks the pieces of a stored section and returns its payload. An error comes with the offset of
-/// its piece.
-pub(super) fn open_section(
+/// Checks a stored piece of a section, which was read at `offset`, and appends what it holds.
+pub(super) fn append_piece(
+    payload: &mut Vec<u8>,
     stored: &[u8],
     seed: ChecksumSeed,
     offset: u64,
-) -> Result<Vec<u8>, (u64, Flaw)> {
-    let mut payload = Vec::with_capacity(stored.len());
-    let mut at = offset;
-    for piece in stored.chunks(PIECE_BYTES + TRAILER_BYTES) {
-        match check_trailer(piece, seed, at) {
-            Ok(OpenedBlock::Raw(length)) => payload.extend_from_slice(&piece[..length]),
-            Ok(OpenedBlock::Inflated(_)) => {
-                return Err((at, Flaw::Corrupt("section piece is compressed".to_owned())));
-            }
-            Err(fault) => return Err((at, fault)),
+) -> Result<(), Flaw> {
+    match check_trailer(stored, seed, offset)? {
+        OpenedBlock::Raw(length) => {
+            payload.try_reserve(length).map_err(|_| Flaw::OutOfMemory)?;
+            payload.extend_from_slice(&stored[..length]);
+            Ok(())
         }
-        at += piece.len() as u64;
+        OpenedBlock::Inflated(_) => Err(Flaw::Corrupt("section piece is compressed".to_owned())),
     }
-    Ok(payload)
 }
 
 #[cfg(test)]
@@ -350,8 +345,13 @@ mod tests {
             put_section(&mut stored, &payload, seed, 1000);
             let pieces = length.div_ceil(PIECE_BYTES);
             assert_eq!(stored.len(), length + pieces * TRAILER_BYTES);
-            assert_eq!(open_section(&stored, seed, 1000).unwrap(), payload);
-            assert!(open_section(&stored, seed, 1001).is_err());
+            let (mut opened, mut at) = (Vec::new(), 1000);
+            for piece in stored.chunks(PIECE_BYTES + TRAILER_BYTES) {
+                assert!(append_piece(&mut opened, piece, seed, at + 1).is_err());
+                append_piece(&mut opened, piece, seed, at).unwrap();
+                at += piece.len() as u64;
+            }
+            assert_eq!(opened, payload);
         }
     }
 }
