@@ -75,9 +75,10 @@ impl ExternalWriter {
         check_entry(key.len(), value.len(), VALUE_BYTES_CAP).map_err(Error::invalid)?;
         if key <= &self.last_key[..] {
             return Err(Error::invalid(format!(
-                "the key \"{}\" is not after \"{}\"; add keys in byte order, each once",
-                key.escape_ascii(),
-                self.last_key.escape_ascii()
+                "the key, of {} bytes, is not after the one before, of {} bytes; add keys in byte \
+                 order, each once",
+                key.len(),
+                self.last_key.len()
             )));
         }
         let builder = self.builder.as_mut().expect("it is there until `finish`");
@@ -316,7 +317,9 @@ mod tests {
             let refused = writer.add(key, Kind::Put, b"2");
             assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
         }
-        writer.add(b"c", Kind::Put, b"2").unwrap();
+        writer.add(b"c sesame", Kind::Put, b"2").unwrap();
+        let told = writer.add(b"b sesame", Kind::Put, b"3").unwrap_err().to_string();
+        assert!(told.contains("of 8 bytes") && !told.contains("sesame"), "{told}");
         assert_eq!(writer.finish().unwrap().entries, 2);
     }
 

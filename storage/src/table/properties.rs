@@ -16,10 +16,11 @@ use crate::filename::FileNumber;
 use crate::key::Seqno;
 use crate::limits::KEY_BYTES_MAX;
 use bytes::Bytes;
+use std::fmt;
 
 /// The metadata of a table, which is known without opening it. The manifest records one per live
 /// table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TableMeta {
     /// The file number.
     pub number: FileNumber,
@@ -46,6 +47,45 @@ pub struct TableMeta {
     pub created_at_ms: u64,
     /// A sketch of the keys, which estimates how many of them other tables share; empty if unknown.
     pub keys: KeySketch,
+}
+
+/// Keys are the user's, and appear in no message: only their lengths.
+impl fmt::Debug for TableMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableMeta")
+            .field("number", &self.number)
+            .field("file_bytes", &self.file_bytes)
+            .field("raw_bytes", &self.raw_bytes)
+            .field("entries", &self.entries)
+            .field("tombstones", &self.tombstones)
+            .field("min_key", &format_args!("{} bytes", self.min_key.len()))
+            .field("max_key", &format_args!("{} bytes", self.max_key.len()))
+            .field("min_seqno", &self.min_seqno)
+            .field("max_seqno", &self.max_seqno)
+            .field("created_at_ms", &self.created_at_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TableMeta {
+    /// The names of the fields in which `other` differs.
+    pub(super) fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let same = [
+            ("number", self.number == other.number),
+            ("unique_id", self.unique_id == other.unique_id),
+            ("file_bytes", self.file_bytes == other.file_bytes),
+            ("raw_bytes", self.raw_bytes == other.raw_bytes),
+            ("entries", self.entries == other.entries),
+            ("tombstones", self.tombstones == other.tombstones),
+            ("min_key", self.min_key == other.min_key),
+            ("max_key", self.max_key == other.max_key),
+            ("min_seqno", self.min_seqno == other.min_seqno),
+            ("max_seqno", self.max_seqno == other.max_seqno),
+            ("created_at_ms", self.created_at_ms == other.created_at_ms),
+            ("keys", self.keys == other.keys),
+        ];
+        same.into_iter().filter_map(|(name, same)| (!same).then_some(name)).collect()
+    }
 }
 
 const NUMBER: u64 = 1;

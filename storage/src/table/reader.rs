@@ -156,7 +156,8 @@ impl Table {
         if stranger || expected.is_some_and(|expected| *expected != meta) {
             let what = match expected {
                 Some(expected) if !stranger => {
-                    format!("table is {meta:?}, but the manifest expects {expected:?}")
+                    let fields = meta.differences(expected).join(", ");
+                    format!("table is {meta:?}, but the manifest expects another {fields}")
                 }
                 _ => format!("properties are those of table {}", meta.number),
             };

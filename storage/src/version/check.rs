@@ -289,6 +289,18 @@ mod tests {
         assert_eq!(rule(&version_of(vec![], backwards)), "slices-are-sane");
     }
 
+    #[test]
+    fn no_conflict_has_a_key() {
+        let backwards = check(&version_of(vec![], vec![vec![slice(3, b"sesame", b"oats", 1)]]));
+        let text = backwards.unwrap_err().to_string();
+        assert!(text.contains("table 3"), "{text}");
+        let slice = slice(5, b"sesame", b"zest", 100);
+        let part = part_of(slice.handle(), b"sesame", b"zest");
+        for text in [text, slice.name().to_string(), format!("{:?}", part.meta())] {
+            assert!(!text.contains("sesame") && !text.contains("zest"), "{text}");
+        }
+    }
+
     /// The newer of two overlapping tables of L0 may not move to the landing before the older one,
     /// whichever job wants it.
     ///

@@ -74,9 +74,9 @@ impl Slice {
     }
 }
 
-/// The error for a slice whose table does not contain `end`, its first or last key. Errors name no
-/// key.
+/// The error for a slice whose table does not contain `end`, its first or last key.
 fn has_no(end: &[u8], table: &Table) -> Error {
-    let what = "a key is missing where a part of the table ends by the manifest";
+    let bytes = end.len();
+    let what = format!("a key of {bytes} bytes, where a part ends by the manifest, is missing");
     Error::corrupt(table.path(), table.bytes_before(end), what)
 }

@@ -16,7 +16,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// The bounds and sizes of a slice that covers only a part of its table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TablePart {
     /// The first key of the slice. The table contains it.
     pub min_key: Bytes,
@@ -28,6 +28,19 @@ pub struct TablePart {
     pub entries: u64,
     /// Estimated number of tombstones.
     pub tombstones: u64,
+}
+
+/// Keys are the user's, and appear in no message: only their lengths.
+impl fmt::Debug for TablePart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TablePart")
+            .field("min_key", &format_args!("{} bytes", self.min_key.len()))
+            .field("max_key", &format_args!("{} bytes", self.max_key.len()))
+            .field("file_bytes", &self.file_bytes)
+            .field("entries", &self.entries)
+            .field("tombstones", &self.tombstones)
+            .finish()
+    }
 }
 
 /// What the manifest records of a slice. Cheap to clone.
@@ -66,7 +79,7 @@ pub struct SliceName {
 
 impl fmt::Display for SliceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "table {} from {}", self.table, self.min_key.escape_ascii())
+        write!(f, "table {} from a key of {} bytes on", self.table, self.min_key.len())
     }
 }
 

@@ -58,3 +58,24 @@ fn separators_are_no_longer_than_their_blocks_can_be() {
     opened(&crafted(20, 50, 31, 0)).unwrap();
     opened(&crafted(20, 50, 50 * 200, FEATURE_LZ4)).unwrap();
 }
+
+/// Goal: what an error says about a table is not what its owner has in it.
+#[test]
+fn no_error_about_a_tables_description_has_its_keys() {
+    let vfs = memory();
+    let entry = || (Seqno(1), Kind::Put, vec![1]);
+    let model: Model = [(b"sesame/1".to_vec(), entry()), (b"sesame/9".to_vec(), entry())].into();
+    let meta = write(&vfs, &model, &TableOptions::default()).unwrap();
+    let described = format!("{meta:?}");
+    assert!(!described.contains("sesame") && described.contains("8 bytes"), "{described}");
+    let others = [
+        (TableMeta { max_key: b"sesame/2".to_vec().into(), ..meta.clone() }, "max_key"),
+        (TableMeta { entries: 3, ..meta.clone() }, "entries"),
+    ];
+    for (expected, field) in others {
+        let cache = BlockCache::new(0);
+        let error = Table::open(&vfs, PATH.into(), ID, Some(&expected), cache);
+        let error = error.map(drop).unwrap_err().to_string();
+        assert!(error.contains(field) && !error.contains("sesame"), "{error}");
+    }
+}
