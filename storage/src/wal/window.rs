@@ -1,7 +1,8 @@
 //! Reads a segment in large pieces and finds records in it.
 //!
-//! Memory is bounded by the piece size, or by the largest record that fits into the file: a length
-//! from the disk is compared with the file's length before it is used.
+//! Memory is bounded by the piece size, or by the largest batch that fits into the file: a length
+//! from the disk is compared with the file's length, and with what its record's type can have,
+//! before memory is asked for.
 
 use super::header::HEADER_BYTES;
 use super::record::{self, ALIGN, RECORD_HEADER_BYTES, RecordHeader, RecordSeed, kind};
@@ -9,6 +10,7 @@ use super::segment::is_length;
 use crate::codec::{PrefixCrcs, crc_between};
 use crate::error::{Error, Result};
 use crate::key::Seqno;
+use crate::limits::BATCH_BYTES_CAP;
 use crate::vfs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -141,6 +143,11 @@ impl Window {
             return Ok(FoundFrame::Broken { claimed_end: self.len });
         }
         let end = offset + extent;
+        // What is read at once anyway is looked at in any case: if its checksum is right, whoever
+        // reads the record says what is wrong with it.
+        if extent > self.piece_bytes as u64 && !may_have_length(&header) {
+            return Ok(FoundFrame::Broken { claimed_end: end });
+        }
         let bytes = self.bytes(offset, extent as usize)?;
         Ok(match record::verify(seed, offset, len, bytes) {
             Some(crc) => FoundFrame::Record { header, crc, end },
@@ -309,6 +316,15 @@ impl Window {
     }
 }
 
+/// Could a record of this type be so long? Nothing is known of types that later builds may have.
+fn may_have_length(header: &RecordHeader) -> bool {
+    let len = header.len as usize;
+    match header.kind {
+        kind::BATCH..=kind::CHANGE => is_length(header.kind, len),
+        _ => len <= BATCH_BYTES_CAP,
+    }
+}
+
 /// How many of the first bytes are zeros, counted in pieces of `ZEROS_BYTES`.
 fn zeros_ahead(bytes: &[u8]) -> usize {
     let all_zeros = |piece: &&[u8]| piece.iter().fold(0, |any, byte| any | byte) == 0;
@@ -322,4 +338,36 @@ fn fill(file: &dyn File, path: &Path, offset: u64, into: &mut [u8]) -> Result<()
         return Err(Error::corrupt(path, offset + read as u64, "the file ends too early"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filename::FileNumber;
+    use crate::vfs::{MemVfs, Vfs};
+    use crate::wal::LogIdentity;
+
+    /// Planted: `find` asks for memory before it looks whether a record can have this length.
+    #[test]
+    fn a_length_that_no_record_has_asks_for_no_memory() {
+        let seed = RecordSeed::new(&LogIdentity { db_id: [7; 16] }, FileNumber(1));
+        let len = 64 << 20;
+        let kinds = [kind::CLOSE_MARK, kind::WATERMARK, kind::BEGIN, kind::CONTINUED, kind::CHANGE];
+        for kind in kinds.into_iter().chain([kind::BATCH]) {
+            let (vfs, path) = (MemVfs::new(), Path::new("/segment"));
+            let file = vfs.create(path).unwrap();
+            file.set_len(len).unwrap();
+            let claimed = (len / 2) as u32;
+            let first_seqno = Seqno(1);
+            let header = RecordHeader { len: claimed, synced_to: 0, kind, flags: 0, first_seqno };
+            let (head, _) = record::encode(seed, 8, &header, 5);
+            file.write_all_at(&head, 8).unwrap();
+            let mut window = Window::new(file, path, len, seed, None);
+            let end = 8 + record::record_bytes(claimed as usize);
+            let found = window.find(8).unwrap();
+            assert!(matches!(found, FoundFrame::Broken { claimed_end } if claimed_end == end));
+            let is_possible = kind == kind::BATCH;
+            assert_eq!(window.buffer.len() > PIECE_BYTES, is_possible, "type {kind}");
+        }
+    }
 }
