@@ -2,7 +2,7 @@
 //!
 //! A draft knows what was in the directory before, and what it has created itself. If it is dropped
 //! before [`Draft::publish`] has returned `Ok`, it removes what it created, as far as the disk
-//! allows. What remains is no database, or the older checkpoint.
+//! allows, except for the lock file. What remains is no database, or the older checkpoint.
 
 use super::{Counts, is_checkpoint};
 use crate::error::{Error, Result};
@@ -205,10 +205,9 @@ impl Drop for Draft {
             names.extend([FileKind::Temp(FileNumber(0))]);
             names.extend(self.manifest.map(FileKind::Manifest));
         }
+        // The lock file stays: somebody may have opened it to wait for the lock, or to take it next,
+        // and would have that of a file that nobody else finds.
         names.extend(self.made.drain(..).map(FileKind::Table));
-        if self.before.is_none() {
-            names.push(FileKind::Lock);
-        }
         for path in names.into_iter().map(|kind| kind.path(&self.dir)) {
             match self.vfs.remove(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
