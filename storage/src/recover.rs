@@ -7,7 +7,8 @@
 //!    length.
 //! 2. Replay the log. Write what it has into tables of L0 when that exceeds the budget, and at the
 //!    end. So everything that will be readable is durable before anybody can read it. Before the
-//!    first table, what earlier opens were writing when they were interrupted is removed.
+//!    first table, or else before the manifest, what earlier opens were writing when they were
+//!    interrupted is removed.
 //! 3. Write a new manifest whose log floor is above every replayed segment, and swap it in.
 //! 4. Only now remove old logs and old manifests.
 //!
@@ -292,7 +293,11 @@ fn reopen(
         took: Duration::ZERO,
         files_removed: Vec::new(),
     };
-    let manifest = match ManifestWriter::create(vfs, dir, db_id, number, image) {
+    // An open that writes no table writes a manifest.
+    let side_by_side = options.side_by_side.as_ref();
+    let manifest = replay.leftovers.remove(vfs, dir, side_by_side);
+    let manifest = manifest.and_then(|()| ManifestWriter::create(vfs, dir, db_id, number, image));
+    let manifest = match manifest {
         Ok(manifest) => manifest,
         Err(error) => {
             // If the new manifest may count, its tables must stay. If its file has gone, it is

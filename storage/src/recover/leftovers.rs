@@ -1,7 +1,7 @@
 //! Files that nothing names: what interrupted opens, flushes and merges have left.
 //!
-//! An open removes them before it writes its first table. So opens that are interrupted again and
-//! again need no more space than two of them.
+//! An open removes them before it writes its first table, or its manifest. So opens that are
+//! interrupted again and again need no more space than two of them.
 //!
 //! INVARIANT(leftovers-after-the-log): they are removed only when the manifest is loaded and the
 //! whole log was read and found sound. Before that it is not certain what is named: an older

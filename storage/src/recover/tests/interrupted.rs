@@ -185,3 +185,31 @@ fn an_open_that_cannot_write_its_manifest_leaves_no_table() {
     assert!(tables(&snapshot(&disk)) > tables(&before));
     assert_eq!(content(&open(&disk).unwrap()), model);
 }
+
+/// Planted: what is left over goes only before a table.
+#[test]
+fn interrupted_opens_that_write_no_table_leave_one_manifest() {
+    let mem = disk();
+    let mut life = Life::start(&mem);
+    life.fill(0, 60);
+    let model = life.model.clone();
+    life.close();
+    let mut disk = mem;
+    for attempt in 0..4 {
+        let image = Arc::new(Mutex::new(None));
+        let taken = Arc::clone(&image);
+        disk.on_operation(move |disk, operation| {
+            if operation.kind == OperationKind::Rename {
+                *taken.lock().unwrap() = Some(disk.kill_clone());
+            }
+        });
+        let recovered = open(&disk).unwrap();
+        disk.clear_hook();
+        assert_eq!(recovered.report.tables_written, 0);
+        disk = image.lock().unwrap().take().expect("CURRENT was swapped");
+        let names = disk.list(&dir()).unwrap();
+        let manifests = names.iter().filter(|name| name.starts_with("MANIFEST")).count();
+        assert_eq!(manifests, 2, "attempt {attempt}: {names:?}");
+    }
+    assert_eq!(content(&open(&disk).unwrap()), model);
+}
