@@ -26,7 +26,6 @@ use self::directory::DirectoryState;
 use self::leftovers::{Leftovers, sweep};
 use self::masks::Masks;
 use self::replay::{Replay, give_way_after};
-use crate::change::ChangeId;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
@@ -38,7 +37,6 @@ use crate::version::{Conflict, Image, TableCache, TableLimits, Version, VersionE
 use crate::vfs::Vfs;
 use crate::wal::{self, KnownLog, LogIdentity};
 use bytes::Bytes;
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -223,9 +221,12 @@ fn reopen(
     let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
     let (prepared, masks) = (image.prepared.clone(), image.masks.clone());
     let (identity, known, segments) = (LogIdentity { db_id }, known_log(&image), segments(names));
-    let changes = KnownChanges::of(&image, &path);
+    let given_out = image.next_file_number;
     let read = |each: &mut dyn FnMut(wal::LogItem<'_>) -> Result<()>| {
-        let mut each = |item: wal::LogItem<'_>| changes.check(&item).and_then(|()| each(item));
+        let mut each = |item: wal::LogItem<'_>| {
+            change_is_known(&item, given_out, &path)?;
+            each(item)
+        };
         let log = wal::replay(vfs, dir, &identity, &known, &segments, &mut each)?;
         check_counter(dir, "a sequence number", log.last_seqno.0)?;
         Ok(log)
@@ -325,36 +326,27 @@ fn reopen(
     })
 }
 
-/// The changes whose records the log may have.
+/// Checks that the manifest at `path`, whose next file number is `next`, has had the change that
+/// the log has here.
 ///
 /// INVARIANT(change-is-known): the id of a change is a file number that is taken just before the
 /// manifest records the change, and each edit records the next number. So a manifest that had the
 /// change once has a larger next number, also after the change is settled. One that has not lost
 /// its last edits, or is an older one that was put back.
-pub(crate) struct KnownChanges<'a> {
-    prepared: BTreeSet<ChangeId>,
+///
+/// # Errors
+/// `Corrupt`, naming the manifest.
+pub(crate) fn change_is_known(
+    item: &wal::LogItem<'_>,
     next: FileNumber,
-    manifest: &'a Path,
-}
-
-impl<'a> KnownChanges<'a> {
-    pub(crate) fn of(image: &Image, manifest: &'a Path) -> Self {
-        let prepared = image.prepared.keys().copied().collect();
-        Self { prepared, next: image.next_file_number, manifest }
-    }
-
-    /// # Errors
-    /// `Corrupt`, naming the manifest, if it cannot have had the change in the log.
-    pub(crate) fn check(&self, item: &wal::LogItem<'_>) -> Result<()> {
-        match item {
-            wal::LogItem::Change { id, .. }
-                if id.0 >= self.next.0 && !self.prepared.contains(id) =>
-            {
-                let what = format!("change {id}, which is in the log, is missing");
-                Err(Error::corrupt(self.manifest, 0, what))
-            }
-            _ => Ok(()),
+    path: &Path,
+) -> Result<()> {
+    match item {
+        wal::LogItem::Change { id, .. } if id.0 >= next.0 => {
+            let what = format!("change {id}, which is in the log, is missing");
+            Err(Error::corrupt(path, 0, what))
         }
+        _ => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::manifest::{self, LoadedManifest};
-use crate::recover::{KnownChanges, known_log, next_file_number, segments};
+use crate::recover::{change_is_known, known_log, next_file_number, segments};
 use crate::table::{BlockCache, Table, TableId, TableMeta};
 use crate::version::{Conflict, Image, ObsoleteFiles, TableHandle, check};
 use crate::vfs::Vfs;
@@ -163,22 +163,20 @@ impl Verification<'_> {
         }
         let manifest = FileKind::Manifest(loaded.number).path(self.dir);
         self.tree(image, &manifest);
-        let (known, mut happened) = (KnownChanges::of(image, &manifest), BTreeSet::new());
+        let mut happened = BTreeSet::new();
         self.log(loaded.db_id, &known_log(image), &mut |item| {
             if let LogItem::Change { id, .. } = item {
                 happened.insert(id);
             }
-            known.check(&item)
+            change_is_known(&item, image.next_file_number, &manifest)
         });
         // A change without a record never happens. Its tables may have been removed.
         let there: BTreeSet<_> =
             self.names.iter().filter_map(|name| FileKind::parse(name)?.number()).collect();
-        let prepared = image.prepared.iter().flat_map(|(id, edit)| {
-            let (is_needed, there) = (happened.contains(id), &there);
-            let slices = edit.added.iter().map(|(_, _, slice)| slice);
-            slices.filter(move |slice| is_needed || there.contains(&slice.number()))
-        });
-        let slices = image.slices.values().chain(prepared);
+        let prepared = image
+            .prepared_slices()
+            .filter(|(id, slice)| happened.contains(id) || there.contains(&slice.number()));
+        let slices = image.slices.values().chain(prepared.map(|(_, slice)| slice));
         let slices = slices.map(|slice| (slice.number(), &*slice.table));
         let tables: BTreeMap<_, _> = slices.collect();
         let tables: Vec<_> =

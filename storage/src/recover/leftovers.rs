@@ -51,9 +51,8 @@ impl<'a> Leftovers<'a> {
         image: &Image,
         judge: &'a dyn Fn() -> Result<()>,
     ) -> Self {
-        let prepared = image.prepared.values().flat_map(|edit| &edit.added);
-        let prepared = prepared.map(|(_, _, slice)| slice);
-        let prepared: BTreeSet<_> = prepared.map(SliceMeta::number).collect();
+        let prepared: BTreeSet<_> =
+            image.prepared_slices().map(|(_, slice)| slice.number()).collect();
         let table = |name: &String| match FileKind::parse(name) {
             Some(FileKind::Table(number)) => Some(number),
             _ => None,

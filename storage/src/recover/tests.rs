@@ -65,13 +65,13 @@ fn changes_that_the_manifest_does_not_wait_for_are_counted_and_keep_their_number
         let mut life = Life::start(&mem);
         let first = life.next_seqno;
         for id in ids {
-            life.change(id);
+            life.change(ChangeId(id));
             life.fill(round as u32, 120);
             if id == 1 {
                 life.flush();
             }
         }
-        life.change(0);
+        life.change(ChangeId(0));
         life.sync();
         assert_eq!(life.next_seqno.0 - first.0, 3 * 120 * 5 + 4);
         let (model, last) = (life.model, Seqno(life.next_seqno.0 - 1));
@@ -116,10 +116,10 @@ fn a_prepared_change_happens_at_the_open_if_the_log_has_its_record() {
             ..VersionEdit::default()
         };
         assert!(!renaming.added.is_empty());
-        let prepared = vec![(ChangeId(9), renaming), (ChangeId(10), VersionEdit::default())];
-        life.note(VersionEdit { prepared, ..VersionEdit::default() });
+        let id = life.prepare(renaming);
+        life.prepare(VersionEdit::default());
         if has_record {
-            life.change(9);
+            life.change(id);
         }
         life.fill(2, 60);
         life.sync();
@@ -158,9 +158,8 @@ fn t002_11_a_split_happens_again_at_the_open_and_parts_what_was_replayed() {
             Ok::<_, Conflict>(tables.handle(Arc::clone(meta)))
         });
         let split = now.unwrap().ranges()[0].split(&"key0350".into(), [2, 3].map(RangeId)).unwrap();
-        let prepared = vec![(ChangeId(9), split)];
-        life.note(VersionEdit { prepared, ..VersionEdit::default() });
-        life.change(9);
+        let id = life.prepare(split);
+        life.change(id);
         life.fill(2, entries);
         life.sync();
         let model = life.model;
@@ -248,7 +247,7 @@ fn a_power_cut_keeps_what_was_synced_and_whole_batches_only() {
         for n in 0..60 {
             states.push(life.model.clone());
             if n % 3 == 1 {
-                life.change(u64::from(n % 2));
+                life.change(ChangeId(u64::from(n % 2)));
             }
             life.fill(n, 1);
             if n % 13 == 5 {
@@ -354,8 +353,8 @@ fn a_refused_open_after_a_keyspace_was_dropped_leaves_no_file() {
         keyspaces_removed: vec![keyspace],
         ..VersionEdit::default()
     };
-    life.note(VersionEdit { prepared: vec![(ChangeId(9), gone)], ..VersionEdit::default() });
-    life.change(9);
+    let id = life.prepare(gone);
+    life.change(id);
     life.fill(1, 600);
     life.sync();
     let open = |mem: &MemVfs| {

@@ -288,6 +288,13 @@ impl Image {
         }
     }
 
+    /// The slices that prepared changes bring if they happen, each with its change.
+    pub(crate) fn prepared_slices(&self) -> impl Iterator<Item = (ChangeId, &SliceMeta)> + Clone {
+        self.prepared
+            .iter()
+            .flat_map(|(id, edit)| edit.added.iter().map(|(_, _, slice)| (*id, slice)))
+    }
+
     /// Where its numbers contradict each other (INVARIANT(counters-agree)). A range is flushed at
     /// most up to a stamped sequence number, its tables have nothing newer, and every file number
     /// in use is below the next one.
@@ -317,8 +324,8 @@ impl Image {
                 tell(format!("table {number} has {newest}, its range was flushed to {flushed}"));
             }
         }
-        let prepared = self.prepared.values().flat_map(|edit| &edit.added);
-        let slices = self.slices.values().chain(prepared.map(|(_, _, slice)| slice));
+        let prepared = self.prepared_slices().map(|(_, slice)| slice);
+        let slices = self.slices.values().chain(prepared);
         let tables = slices.clone().map(SliceMeta::number);
         for number in tables.chain([self.log_floor, self.newest_segment]) {
             if number >= next && number > FileNumber(0) {

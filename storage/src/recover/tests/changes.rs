@@ -21,9 +21,7 @@ fn with_a_new_keyspace() -> (MemVfs, String) {
         keyspaces_set: vec![(keyspace, called)],
         ..VersionEdit::default()
     };
-    let id = life.next_number;
-    life.next_number += 1;
-    life.note(VersionEdit { prepared: vec![(ChangeId(id), made)], ..VersionEdit::default() });
+    let id = life.prepare(made);
     life.change(id);
     let mut batch = WriteBatch::new();
     batch.put_in(KeyspaceRef::new(1, keyspace), "a", "1");
@@ -78,10 +76,8 @@ fn a_change_that_was_refused_needs_no_tables() {
         let mut table = (*slice.table).clone();
         table.number = FileNumber(life.next_number);
         let added = vec![(RangeId::FIRST, *place, SliceMeta::whole(table))];
-        let id = life.next_number + 1;
-        life.next_number += 2;
-        let prepared = vec![(ChangeId(id), VersionEdit { added, ..VersionEdit::default() })];
-        life.note(VersionEdit { prepared, ..VersionEdit::default() });
+        life.next_number += 1;
+        let id = life.prepare(VersionEdit { added, ..VersionEdit::default() });
         if has_record {
             life.change(id);
         }

@@ -134,9 +134,17 @@ impl Life {
         }
     }
 
-    pub(super) fn change(&mut self, id: u64) {
+    /// Prepares a change in the manifest. It happens if `change` puts it into the log.
+    pub(super) fn prepare(&mut self, edit: VersionEdit) -> ChangeId {
+        let id = ChangeId(self.next_number);
+        self.next_number += 1;
+        self.note(VersionEdit { prepared: vec![(id, edit)], ..VersionEdit::default() });
+        id
+    }
+
+    pub(super) fn change(&mut self, id: ChangeId) {
         self.make_room(CHANGE_BYTES);
-        self.log.append_change(self.next_seqno, ChangeId(id), AppendPath::Staged);
+        self.log.append_change(self.next_seqno, id, AppendPath::Staged);
         self.next_seqno = self.next_seqno.next();
     }
 
