@@ -1,7 +1,7 @@
 //! What could not be merged lately, and when it is tried again. No I/O in here.
 
 use crate::failure::Failure;
-use crate::failure::backoff::{Backoff, LASTING, LONGEST_NO_SPACE};
+use crate::failure::backoff::{LASTING, LONGEST, LONGEST_NO_SPACE, Retry};
 use sluicedb_storage::version::{RangeId, SliceName, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 struct Setback {
     range: RangeId,
-    backoff: Backoff,
-    until: Instant,
+    retry: Retry,
     /// Are its bytes wrong, or is its file missing?
     damaged: bool,
     /// The failure, if it is to be shown.
@@ -21,8 +20,7 @@ struct Setback {
 /// A pause of all jobs.
 #[derive(Debug)]
 struct Pause {
-    backoff: Backoff,
-    until: Instant,
+    retry: Retry,
     failure: Failure,
     shown: bool,
 }
@@ -55,14 +53,10 @@ impl Setbacks {
     ) -> Duration {
         if whose(range, inputs, failure).is_none() {
             let full = failure.is_no_space();
-            let mut backoff = self.all.take().map_or_else(Backoff::default, |pause| pause.backoff);
-            let pause = if full {
-                backoff.after_failure_at_most(LONGEST_NO_SPACE)
-            } else {
-                backoff.after_failure()
-            };
-            let (until, shown) = (now + pause, full || pause >= LASTING);
-            self.all = Some(Pause { backoff, until, failure: failure.clone(), shown });
+            let mut retry = self.all.take().map_or(Retry::fresh(now), |pause| pause.retry);
+            let pause = retry.failed(now, if full { LONGEST_NO_SPACE } else { LONGEST });
+            let shown = full || pause >= LASTING;
+            self.all = Some(Pause { retry, failure: failure.clone(), shown });
             return pause;
         }
         let named = failure.table();
@@ -73,15 +67,12 @@ impl Setbacks {
         for name in &blamed {
             let setback = self.slices.entry((*name).clone()).or_insert_with(|| Setback {
                 range,
-                backoff: Backoff::default(),
-                until: now,
+                retry: Retry::fresh(now),
                 damaged: false,
                 shown: None,
             });
             setback.damaged |= failure.is_damage();
-            let pause = setback.backoff.after_failure();
-            setback.until = now + pause;
-            longest = longest.max(pause);
+            longest = longest.max(setback.retry.failed(now, LONGEST));
         }
         // Nobody is refused because of a failure that may be over in a moment.
         if failure.is_damage() || longest >= LASTING {
@@ -121,26 +112,27 @@ impl Setbacks {
     /// Lets everything be tried now. A caller has asked for it.
     pub(super) fn try_now(&mut self, now: Instant) {
         for setback in self.slices.values_mut() {
-            setback.until = now;
+            setback.retry.try_now(now);
         }
         if let Some(pause) = &mut self.all {
-            pause.until = now;
+            pause.retry.try_now(now);
         }
     }
 
     /// The slices that no job may use now. `None` if no job may run at all.
     pub(super) fn set_aside(&self, now: Instant) -> Option<BTreeSet<SliceName>> {
-        if self.all.as_ref().is_some_and(|pause| pause.until > now) {
+        if self.all.as_ref().is_some_and(|pause| pause.retry.waits(now)) {
             return None;
         }
-        let waiting = self.slices.iter().filter(|(_, setback)| setback.until > now);
+        let waiting = self.slices.iter().filter(|(_, setback)| setback.retry.waits(now));
         Some(waiting.map(|(name, _)| name.clone()).collect())
     }
 
     /// When the next thing that is set aside may be tried again.
     pub(super) fn next_try(&self, now: Instant) -> Option<Instant> {
-        let tables = self.slices.values().map(|setback| setback.until);
-        tables.chain(self.all.as_ref().map(|pause| pause.until)).filter(|until| *until > now).min()
+        let tables = self.slices.values().map(|setback| &setback.retry);
+        let all = self.all.as_ref().map(|pause| &pause.retry);
+        tables.chain(all).filter(|retry| retry.waits(now)).map(Retry::at).min()
     }
 
     /// For whom a compaction trouble is shown, and why. These are ranges with a slice that is

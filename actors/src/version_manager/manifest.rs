@@ -1,7 +1,7 @@
 //! How edits are made durable: the version manager's disk work.
 
 use super::VersionManager;
-use crate::failure::backoff::LONGEST_NO_SPACE;
+use crate::failure::backoff::{LONGEST_NO_SPACE, Retry};
 use crate::failure::{Failure, Party};
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::version::VersionEdit;
@@ -87,14 +87,17 @@ impl VersionManager {
             return;
         }
         let now = self.environment.now();
-        let (mut backoff, at) = self.manifest_retry.take().unwrap_or_default();
-        let at = match at {
-            Some(at) if at > now => at,
+        let retry = match self.manifest_retry.take() {
+            Some(retry) if retry.waits(now) => retry,
             Some(_) if self.append(VersionEdit::default()).is_ok() => return,
-            _ => now + backoff.after_failure_at_most(LONGEST_NO_SPACE),
+            failed => {
+                let mut retry = failed.unwrap_or(Retry::fresh(now));
+                retry.failed(now, LONGEST_NO_SPACE);
+                retry
+            }
         };
-        self.seal_policy.look_again(at);
-        self.manifest_retry = Some((backoff, Some(at)));
+        self.seal_policy.look_again(retry.at());
+        self.manifest_retry = Some(retry);
     }
 
     /// Makes durable that every number given out so far is used, whatever became of it.

@@ -31,7 +31,7 @@ mod tests;
 use crate::admission::Accounts;
 use crate::counter::Counter;
 use crate::failure::Failures;
-use crate::failure::backoff::Backoff;
+use crate::failure::backoff::Retry;
 use crate::failure::space::ReserveWatch;
 use crate::log_writer::Log;
 use crate::range_owner::{Owners, Topology};
@@ -51,7 +51,6 @@ use sluicedb_storage::version::RangeId;
 use state::FlushWaiters;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Counts since the database was opened.
 #[derive(Debug, Default)]
@@ -90,9 +89,6 @@ pub struct TablesDue {
     pub ranges: Signal,
 }
 
-/// The pauses between attempts to write the manifest, and when the next one is.
-type ManifestRetry = (Backoff, Option<Instant>);
-
 /// The actor. A thread of its own drives it, because it syncs the manifest.
 #[derive(Debug)]
 pub struct VersionManager {
@@ -109,7 +105,7 @@ pub struct VersionManager {
     inbox: Inbox<VersionMessage>,
     manifest: ManifestWriter,
     /// Set while the manifest cannot be written.
-    manifest_retry: Option<ManifestRetry>,
+    manifest_retry: Option<Retry>,
     waiters: FlushWaiters,
     /// Ranges whose last flush failed, or that cannot be flushed.
     failing: BTreeSet<RangeId>,
