@@ -20,7 +20,8 @@
 //! asked for. It pins the whole memtable.
 
 use super::Memtable;
-use super::node::{ByteSet, LinkTarget, Node, NodeLink};
+use super::link::{LinkTarget, NodeLink};
+use super::node::{ByteSet, Node};
 use super::versions::{at_or_below, newest};
 use crate::buffer::{EntryAt, EntryHead, LINE_BYTES, Phase, prefetch};
 use crate::error::Result;

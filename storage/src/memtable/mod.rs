@@ -20,6 +20,7 @@
 
 mod arena;
 mod cursor;
+mod link;
 mod node;
 mod reclaim;
 mod swar;
@@ -42,7 +43,7 @@ use crate::error::{Error, Result};
 use crate::key::{Kind, Seqno};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
-use node::NodeSlot;
+use link::NodeSlot;
 use std::fmt;
 use std::ptr;
 // Not `crate::sync::Arc`: loom's cannot be a method receiver. Loom would only check that the last

@@ -10,7 +10,8 @@
 //! point was released. The writer does all of this, a bounded amount per call
 //! (`MemtableWriter::reclaim`).
 
-use super::node::{NodeHeader, NodeLink, NodeSlot};
+use super::link::{NodeLink, NodeSlot};
+use super::node::NodeHeader;
 use super::tree::KeySlot;
 use super::versions::Versions;
 use crate::buffer::{BufferOptions, Chunk, EntryCounts, Grace, Vacated, prefetch};

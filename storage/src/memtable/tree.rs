@@ -7,7 +7,8 @@
 //! It checks neither lengths nor the order of sequence numbers; the writer does.
 
 use super::arena::Arena;
-use super::node::{LinkTarget, Node, NodeHeader, NodeLink, NodeSlot};
+use super::link::{LinkTarget, NodeLink, NodeSlot};
+use super::node::{Node, NodeHeader};
 use super::versions::{Versions, newest};
 use crate::buffer::{EntryAt, prefetch};
 use crate::key::{Seqno, common_prefix_len};

@@ -16,7 +16,7 @@
 //! a link leads behind the run that it heads. So the way down is logarithmic, and a new link costs
 //! a look at two others.
 
-use super::node::{LinkTarget, NodeLink, NodeSlot};
+use super::link::{LinkTarget, NodeLink, NodeSlot};
 use crate::buffer::{ADDRESS_BITS, EntryAt};
 use crate::key::Seqno;
 use crate::sync::atomic::{AtomicPtr, Ordering};

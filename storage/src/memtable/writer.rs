@@ -3,7 +3,7 @@
 //! Long because everything that changes a memtable is in one file, with its orders of stores.
 
 use super::arena::Arena;
-use super::node::{LinkTarget, NodeLink, NodeSlot};
+use super::link::{LinkTarget, NodeLink, NodeSlot};
 use super::reclaim::{FreedMemory, Limbo, Overwritten, Reclaim, ReclaimStep, RetireList};
 use super::tree::{self, Met};
 use super::versions::{Versions, newest};

@@ -1,6 +1,6 @@
 //! Long lists of versions of one key, and the marks of retired versions in them.
 
-use super::super::super::node::loads;
+use super::super::super::link::loads;
 use super::*;
 
 /// The most links that one insert with its `reclaim` may follow, whatever the length of a list: a
