@@ -51,9 +51,8 @@ pub(super) fn pick(range: &RangeVersion, situation: &Situation<'_>) -> Option<Jo
 /// Is there such a table? Looks only at tables of this range, so it may say yes in vain.
 pub(super) fn is_due(range: &RangeVersion, situation: &Situation<'_>) -> bool {
     let little = little_of(range.layers.slices().map(|(_, slice)| slice));
-    levels(range).any(|(_, slice)| {
-        little.contains(&slice.number()) || has_due_tombstones(slice, situation)
-    })
+    levels(range)
+        .any(|(_, slice)| little.contains(&slice.number()) || has_due_tombstones(slice, situation))
 }
 
 fn levels(range: &RangeVersion) -> impl Iterator<Item = (Place, &Slice)> {
