@@ -212,7 +212,9 @@ mod tests {
         let count = durable.lock().synced.len();
         assert!(count <= 8 && durable.awaited() == count, "{count} wait, and one of them asks");
         let synced = durable.raise_synced(Seqno(1_000));
-        synced.into_iter().for_each(|(seqno, reply)| reply.send(Ok(seqno)));
+        for (seqno, reply) in synced {
+            reply.send(Ok(seqno));
+        }
         assert!(matches!((&mut answer).now_or_never(), Some(Ok(Ok(Seqno(2))))));
         assert_eq!(durable.wanted(), (true, false), "a later number is not covered");
     }

@@ -21,7 +21,6 @@ impl VersionManager {
                         self.seal_if_due(range);
                     }
                 }
-                VersionMessage::Relieve(Shortage::Waited) => {}
                 VersionMessage::Relieve(Shortage::Range { range, bytes }) => {
                     self.relieve_range(range, bytes);
                 }
@@ -38,7 +37,9 @@ impl VersionManager {
                 }
                 VersionMessage::KeepNumbers { reply } => reply.send(self.keep_numbers()),
                 // The checks after every message do what these ask for.
-                VersionMessage::LogGrown | VersionMessage::DeleteObsolete => {}
+                VersionMessage::LogGrown
+                | VersionMessage::DeleteObsolete
+                | VersionMessage::Relieve(Shortage::Waited) => {}
                 VersionMessage::Close { reply } => {
                     let settled = self.settle().await.map_err(|failed| failed.failure);
                     let result = settled.and_then(|()| self.close());

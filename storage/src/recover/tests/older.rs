@@ -81,7 +81,7 @@ fn an_older_copy_of_the_newest_segment_is_refused() {
         // Its end is zeros, from somewhere between its first record and what was flushed.
         let zeros = |from: usize| [&whole[..from], &vec![0; whole.len() - from]].concat();
         let end = disk.early.iter().rposition(|byte| *byte != 0).unwrap();
-        for from in [4096 + 24, (4096 + end) / 2, end] {
+        for from in [4096 + 24, usize::midpoint(4096, end), end] {
             disk.put_back(&zeros(from));
             assert!(disk.refusal().is_some(), "zeros from {from} on");
         }
