@@ -205,8 +205,8 @@ impl Drop for Draft {
             names.extend([FileKind::Temp(FileNumber(0))]);
             names.extend(self.manifest.map(FileKind::Manifest));
         }
-        // The lock file stays: somebody may have opened it to wait for the lock, or to take it next,
-        // and would have that of a file that nobody else finds.
+        // The lock file stays: somebody may have opened it to take the lock next, and would have
+        // that of a file that nobody else finds.
         names.extend(self.made.drain(..).map(FileKind::Table));
         for path in names.into_iter().map(|kind| kind.path(&self.dir)) {
             match self.vfs.remove(&path) {

@@ -42,7 +42,7 @@ fn a_draft_that_is_dropped_leaves_nothing_but_its_lock() {
     vfs.create(Path::new("/copy/000003.sst")).unwrap();
     draft.made([FileNumber(3), FileNumber(4)]);
     drop(draft);
-    // Whoever waits for the lock would otherwise get that of a file without a name, and the next one
+    // Who has opened it for the lock would else get that of a file without a name, and the next one
     // that of a new file.
     assert_eq!(names(&vfs), ["LOCK"]);
     begin(&vfs, Fresh).unwrap().publish(image(9)).unwrap();

@@ -42,8 +42,9 @@ pub struct TableMeta {
     pub min_seqno: Seqno,
     /// The largest sequence number of an entry.
     pub max_seqno: Seqno,
-    /// The creation time, in milliseconds since 1970; 0 if unknown. A table with tombstones has that
-    /// of the oldest table that they may come from, so that they grow old although they are merged.
+    /// The creation time, in milliseconds since 1970; 0 if unknown. A table with tombstones has
+    /// that of the oldest table that they may come from, so that they grow old though they are
+    /// merged.
     pub created_at_ms: u64,
     /// A sketch of the keys, which estimates how many of them other tables share; empty if unknown.
     pub keys: KeySketch,

@@ -545,8 +545,8 @@ fn a_keep_leaves_what_was_merged_before_until_as_much_has_come() {
     }
 }
 
-/// Goal: of tables that landed together, the newest cannot be merged. A keep leaves all of them: its
-/// output would have their epoch and the same sequence number, and hide the newest one.
+/// Goal: of tables that landed together, the newest cannot be merged. A keep leaves all of them.
+/// Its output would have their epoch and the same sequence number, and hide the newest one.
 ///
 /// Planted: only what is set aside is skipped.
 #[test]
