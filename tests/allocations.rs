@@ -206,7 +206,8 @@ fn who_wants_no_value_copies_none() {
             assert_eq!(db.value_len("key").await.unwrap(), Some(VALUE_BYTES as u64));
             assert!(db.last_seqno("key").await.unwrap().is_some());
         });
-        assert_eq!(asked.await, 0);
+        let asked = asked.await;
+        assert!(asked < 1 << 10, "{asked} bytes for three questions about one key");
         let scanned = allocated_bytes(async {
             let mut scan = db.scan(..).keys_only();
             let chunk = scan.next_chunk().await.unwrap().unwrap();
