@@ -7,6 +7,7 @@ mod close;
 mod counters;
 mod listener;
 mod open;
+mod opening;
 mod pins;
 mod read_only;
 mod registry;

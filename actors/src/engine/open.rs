@@ -2,25 +2,23 @@
 //! actors. Blocks on the disk, on a thread of the runtime.
 
 use super::Engine;
-use super::registry::{self, Exit};
+use super::opening::{not_locked, on_a_thread, recover_options};
+use super::registry::Exit;
 use super::start::start;
-use crate::admission::RangeBudget;
 use crate::config::EngineConfig;
 use crate::failure::Failure;
 use crate::log_keeper::{FIRST_SEGMENT_BYTES, FULL_DISK_SEGMENT_BYTES};
 use crate::runtime::{Environment, Runtime};
 use crate::version_manager::FileNumbers;
-use sluicedb_kernel::reply::reply;
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::manifest::ManifestWriter;
 use sluicedb_storage::recover::directory::{self, DirectoryState};
-use sluicedb_storage::recover::{RecoverOptions, Recovered, RecoveryReport, open_directory};
+use sluicedb_storage::recover::{Recovered, RecoveryReport, open_directory};
 use sluicedb_storage::reserve::SpaceReserve;
-use sluicedb_storage::table::BlockCache;
-use sluicedb_storage::version::{TableCache, TableLimits, Version, VersionEdit};
-use sluicedb_storage::vfs::{FileLock, LockError, Vfs};
+use sluicedb_storage::version::{TableCache, Version, VersionEdit};
+use sluicedb_storage::vfs::{FileLock, Vfs};
 use sluicedb_storage::wal::{LogIdentity, LogWriter, Predecessor, Unsynced, allocate_spare};
 use std::sync::Arc;
 
@@ -46,20 +44,9 @@ pub(super) async fn open(
     vfs: Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
 ) -> Result<Engine, Failure> {
-    let (reply, answer) = reply();
-    let dir = config.dir.clone();
-    let for_thread = Arc::clone(&runtime);
-    let body = async move {
-        let registration = registry::register_opening(&config.dir).await;
-        let opened = open_and_start(config, vfs, for_thread, registration.exit());
-        // If the caller is gone, the engine is dropped right here, and closes again.
-        reply.send(opened);
-        drop(registration);
-    };
-    runtime
-        .spawn("sluice-open", Box::pin(body))
-        .map_err(|error| Error::io("start a thread for", &dir, error))?;
-    answer.await.unwrap_or(Err(Failure::Closed))
+    let (dir, for_thread) = (config.dir.clone(), Arc::clone(&runtime));
+    let open = move |exit| open_and_start(config, vfs, for_thread, exit);
+    on_a_thread(&dir, &runtime, open).await
 }
 
 fn open_and_start(
@@ -116,11 +103,7 @@ fn lock_directory(config: &EngineConfig, vfs: &Arc<dyn Vfs>) -> Result<Box<dyn F
     if !exists {
         directory::make(vfs, dir)?;
     }
-    let path = FileKind::Lock.path(dir);
-    vfs.lock(&path).map_err(|error| match error {
-        LockError::Held { pid } => Error::Locked { path: dir.clone(), pid }.into(),
-        LockError::Io(error) => Error::io("lock", &path, error).into(),
-    })
+    Ok(vfs.lock(&FileKind::Lock.path(dir)).map_err(|error| not_locked(dir, error))?)
 }
 
 fn recover(
@@ -129,24 +112,7 @@ fn recover(
     runtime: &Arc<dyn Runtime>,
     reserve: &mut OpeningReserve,
 ) -> Result<Recovered, Failure> {
-    let options = RecoverOptions {
-        create_if_missing: config.create_if_missing,
-        replay_bytes_max: config.write_buffer_bytes,
-        table: config.l0_table.clone(),
-        now_ms: runtime.unix_ms(),
-        // The ranges of an existing database are not known yet.
-        shard_cut_bytes_min: RangeBudget::of(config, config.initial_split_keys.len() + 1)
-            .shard_cut_bytes_min(),
-        shards: config.compaction.shards,
-        tables: TableLimits {
-            open_max: config.open_tables_max,
-            memory_bytes_max: config.open_tables_bytes_max,
-            blocks: BlockCache::new(config.cache_bytes),
-        },
-        side_by_side: Arc::<dyn Runtime>::clone(runtime),
-        fresh_id: config.fresh_id,
-        split_keys: config.initial_split_keys.clone(),
-    };
+    let options = recover_options(config, runtime);
     let began = runtime.now();
     let mut recovered = reserve.run(|| open_directory(vfs, &config.dir, &options))?;
     recovered.report.took = runtime.now().saturating_duration_since(began);

@@ -5,21 +5,19 @@
 //! open, on a disk that keeps in memory what would be written (`storage/src/vfs/overlay.rs`).
 //! Nobody can open the database for writing while the lock is held; several readers share it.
 
-use super::registry;
+use super::opening::{not_locked, on_a_thread, recover_options};
 use crate::config::EngineConfig;
 use crate::failure::Failure;
 use crate::failure::damage::Damage;
 use crate::runtime::Runtime;
 use crate::runtime::pool::Pool;
-use sluicedb_kernel::reply::reply;
 use sluicedb_storage::Error;
 use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::memtable;
 use sluicedb_storage::recover::directory::{self, DirectoryState};
 use sluicedb_storage::recover::{RecoverOptions, Recovered, RecoveryReport, open_directory};
-use sluicedb_storage::table::BlockCache;
-use sluicedb_storage::version::{TableCache, TableLimits, Version};
+use sluicedb_storage::version::{TableCache, Version};
 use sluicedb_storage::vfs::{FileLock, LockError, OverlayVfs, Vfs};
 use sluicedb_storage::view::{RangeEntry, Superversion, View};
 use std::fmt;
@@ -80,18 +78,8 @@ impl ReadOnlyEngine {
         vfs: Arc<dyn Vfs>,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, Failure> {
-        let (reply, answer) = reply();
         let (dir, for_thread) = (config.dir.clone(), Arc::clone(&runtime));
-        let body = async move {
-            // An engine of this process that is just closing may still have the lock.
-            let registration = registry::register_opening(&config.dir).await;
-            reply.send(recover(config, &vfs, for_thread));
-            drop(registration);
-        };
-        runtime
-            .spawn("sluice-open", Box::pin(body))
-            .map_err(|error| Error::io("start a thread for", &dir, error))?;
-        answer.await.unwrap_or(Err(Failure::Closed))
+        on_a_thread(&dir, &runtime, move |_| recover(config, &vfs, for_thread)).await
     }
 
     /// A view of everything.
@@ -170,20 +158,10 @@ fn recover(
     let overlay = Arc::new(overlay);
     let options = RecoverOptions {
         create_if_missing: false,
-        fresh_id: config.fresh_id,
-        split_keys: Vec::new(),
         replay_bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
-        table: config.l0_table.clone(),
-        now_ms: runtime.unix_ms(),
         // Nothing is merged, so cutting tables would only make more of them.
         shard_cut_bytes_min: u64::MAX,
-        shards: config.compaction.shards,
-        tables: TableLimits {
-            open_max: config.open_tables_max,
-            memory_bytes_max: config.open_tables_bytes_max,
-            blocks: BlockCache::new(config.cache_bytes),
-        },
-        side_by_side: Arc::<dyn Runtime>::clone(&runtime),
+        ..recover_options(&config, &runtime)
     };
     let began = runtime.now();
     let above = Arc::clone(&overlay) as Arc<dyn Vfs>;
@@ -235,12 +213,10 @@ fn recover(
 /// Takes the shared lock. `None` if there is no lock file: creating one would change the directory,
 /// and no writer is there.
 fn lock(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Box<dyn FileLock>>, Error> {
-    let path = FileKind::Lock.path(dir);
-    match vfs.lock_shared(&path) {
+    match vfs.lock_shared(&FileKind::Lock.path(dir)) {
         Ok(guard) => Ok(Some(guard)),
-        Err(LockError::Held { pid }) => Err(Error::Locked { path: dir.to_owned(), pid }),
         Err(LockError::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(LockError::Io(error)) => Err(Error::io("lock", &path, error)),
+        Err(error) => Err(not_locked(dir, error)),
     }
 }
 
