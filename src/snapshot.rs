@@ -18,6 +18,9 @@ use sluicedb_storage::view::{Exists, LastSeqno, Value, ValueLen};
 /// reads, so a snapshot kept for hours keeps memory and disk space of that age.
 /// [`Db::pins`](crate::Db::pins) tells how much of the disk, and which snapshot it is if that has a
 /// [label](crate::Db::snapshot_labelled).
+///
+/// Every read that a [`Db`](crate::Db) has is here under the same name. What it promises, what it
+/// costs and what it waits for is said there.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     reader: Reader,
@@ -83,7 +86,7 @@ impl Snapshot {
     /// The value of `key` at this instant: see [`Db::get`](crate::Db::get).
     ///
     /// # Errors
-    /// `Corrupt` or `Io` when a block cannot be read.
+    /// As [`Db::get`](crate::Db::get).
     ///
     /// # Cancellation
     /// No effect.
@@ -103,7 +106,7 @@ impl Snapshot {
         self.reader.look_up::<Value>(key.as_ref()).await
     }
 
-    /// Does `key` have a value at this instant?
+    /// Does `key` have a value at this instant? See [`Db::contains_key`](crate::Db::contains_key).
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -127,10 +130,10 @@ impl Snapshot {
         self.reader.look_up::<Exists>(key.as_ref()).await
     }
 
-    /// The values of `keys`, in their order: see [`Db::multi_get`](crate::Db::multi_get).
+    /// The values of `keys` at this instant: see [`Db::multi_get`](crate::Db::multi_get).
     ///
     /// # Errors
-    /// As [`get`](Self::get). One failure fails all.
+    /// As [`Db::multi_get`](crate::Db::multi_get).
     ///
     /// # Cancellation
     /// No effect.
@@ -151,8 +154,8 @@ impl Snapshot {
         self.reader.multi_get(self.reader.of_mine(keys)).await
     }
 
-    /// The length of the value of `key`, or `None`. As [`get`](Self::get), without copying the
-    /// value. If the value's block is not in memory, it is read.
+    /// The length of the value of `key` at this instant: see
+    /// [`Db::value_len`](crate::Db::value_len).
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -201,7 +204,7 @@ impl Snapshot {
         Ok(seqno.map(|Seqno(number)| number))
     }
 
-    /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.
+    /// The first entry in `range` at this instant: see [`Db::first`](crate::Db::first).
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -227,7 +230,7 @@ impl Snapshot {
         self.scan(range).only_first().await
     }
 
-    /// The last entry in `range`, or `None`: see [`first`](Self::first).
+    /// The last entry in `range` at this instant: see [`Db::last`](crate::Db::last).
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -273,7 +276,8 @@ impl Snapshot {
         Scan::new(self.reader.clone(), range.span())
     }
 
-    /// The entries whose keys start with `prefix`, at this instant.
+    /// The entries whose keys start with `prefix`, at this instant: see
+    /// [`Db::scan_prefix`](crate::Db::scan_prefix).
     ///
     /// # Examples
     /// ```
