@@ -15,6 +15,10 @@ pub(super) fn find<'a>(spans: &'a [Span], key: &[u8]) -> Option<&'a Span> {
     span.contains(key).then_some(span)
 }
 
+// To where a cursor leaves a span.
+const FORWARD: bool = true;
+const BACKWARD: bool = false;
+
 /// A position outside of the spans that are cut out. To pass such a span costs a seek. After very
 /// many spans the cursor rests in one of them (see `Cursor`), so each call is bounded.
 #[derive(Debug)]
@@ -38,17 +42,12 @@ impl<C: Cursor> CutOut<C> {
     }
 
     #[inline]
-    fn leave_forward(&mut self) -> Result<()> {
-        if self.spans.is_none() { Ok(()) } else { self.seek_behind() }
-    }
-
-    #[inline]
-    fn leave_backward(&mut self) -> Result<()> {
-        if self.spans.is_none() { Ok(()) } else { self.seek_in_front() }
+    fn leave<const WAY: bool>(&mut self) -> Result<()> {
+        if self.spans.is_none() { Ok(()) } else { self.pass_spans::<WAY>() }
     }
 
     #[cold]
-    fn seek_behind(&mut self) -> Result<()> {
+    fn pass_spans<const WAY: bool>(&mut self) -> Result<()> {
         self.rests = false;
         let spans = self.spans.as_deref().unwrap_or_default();
         let mut passed = 0;
@@ -58,34 +57,24 @@ impl<C: Cursor> CutOut<C> {
                 break;
             }
             passed += 1;
-            if let Some(hi) = &span.hi {
-                self.cursor.seek(hi)?;
-                continue;
-            }
-            self.cursor.seek_last()?;
-            // More than once if it rests.
-            while self.cursor.valid() {
-                self.cursor.next()?;
+            match (WAY, &span.hi) {
+                (BACKWARD, _) => self.cursor.seek_before(&span.lo)?,
+                (FORWARD, Some(hi)) => self.cursor.seek(hi)?,
+                (FORWARD, None) => run_out(&mut self.cursor)?,
             }
         }
         Ok(())
     }
+}
 
-    #[cold]
-    fn seek_in_front(&mut self) -> Result<()> {
-        self.rests = false;
-        let spans = self.spans.as_deref().unwrap_or_default();
-        let mut passed = 0;
-        while let Some(span) = span_of(spans, &self.cursor) {
-            if is_enough(passed, &self.cursor) {
-                self.rests = true;
-                break;
-            }
-            passed += 1;
-            self.cursor.seek_before(&span.lo)?;
-        }
-        Ok(())
+/// Sends `cursor` behind its last entry.
+fn run_out<C: Cursor>(cursor: &mut C) -> Result<()> {
+    cursor.seek_last()?;
+    // More than once if it rests.
+    while cursor.valid() {
+        cursor.next()?;
     }
+    Ok(())
 }
 
 /// The span that `cursor` stands in.
@@ -126,33 +115,33 @@ impl<C: Cursor> Cursor for CutOut<C> {
     }
     fn seek_first(&mut self) -> Result<()> {
         self.cursor.seek_first()?;
-        self.leave_forward()
+        self.leave::<FORWARD>()
     }
     fn seek_last(&mut self) -> Result<()> {
         self.cursor.seek_last()?;
-        self.leave_backward()
+        self.leave::<BACKWARD>()
     }
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.cursor.seek(key)?;
-        self.leave_forward()
+        self.leave::<FORWARD>()
     }
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         self.cursor.seek_before(key)?;
-        self.leave_backward()
+        self.leave::<BACKWARD>()
     }
     #[inline]
     fn next(&mut self) -> Result<()> {
         if !self.rests {
             self.cursor.next()?;
         }
-        self.leave_forward()
+        self.leave::<FORWARD>()
     }
     #[inline]
     fn prev(&mut self) -> Result<()> {
         if !self.rests {
             self.cursor.prev()?;
         }
-        self.leave_backward()
+        self.leave::<BACKWARD>()
     }
 }
 
