@@ -41,7 +41,7 @@ pub enum Command {
     /// Print what each level and its landing hold, with a picture, and why they are merged or not
     Levels(LevelsArgs),
     /// Check every checksum and every rule of order of a closed database
-    Verify(InspectArgs),
+    Verify(VerifyArgs),
     /// Flush, then merge all keys down, or some of them
     Compact(CompactArgs),
     /// Make a copy in another directory by hard links, or bring an older one up to date
@@ -53,7 +53,7 @@ pub enum Command {
     /// Make keys exactly what another database has there, all in one change
     Replace(ReplaceArgs),
     /// Print a map of the key ranges: where they meet, and what each holds
-    Ranges(InspectArgs),
+    Ranges(RangesArgs),
     /// Print the keyspaces and what each holds, or drop some
     Keyspaces(KeyspacesArgs),
     /// Split the range of a key, so that a new range begins with the key
@@ -204,10 +204,20 @@ pub struct DelArgs {
 }
 
 #[derive(clap::Args, Debug)]
-pub struct InspectArgs {
+pub struct VerifyArgs {
+    /// The database directory
+    #[arg(value_name = "DB")]
+    pub path: PathBuf,
+    /// JSON instead of a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct RangesArgs {
     #[command(flatten)]
     pub store: Store,
-    /// JSON instead of a table
+    /// JSON instead of a map
     #[arg(long)]
     pub json: bool,
 }

@@ -77,7 +77,7 @@ pub async fn replace(args: ReplaceArgs) -> Result {
         options: args.store.options.clone(),
         keyspace: args.from_keyspace.clone(),
     };
-    args.store.must_exist()?;
+    store::must_exist(&args.store.path)?;
     let source: ReadOnlyDb = source.read_only().await?;
     let db = args.store.existing().await?;
     let on_empty = if args.refuse_empty { OnEmpty::Refuse } else { OnEmpty::Wipe };

@@ -1,6 +1,6 @@
 //! `stats` and `verify`: what the database says about itself.
 
-use crate::args::{InspectArgs, StatsArgs};
+use crate::args::{StatsArgs, VerifyArgs};
 use crate::outcome::{Exit, Failure, Result};
 use crate::progress::Progress;
 use crate::{output, store, text, units};
@@ -32,16 +32,16 @@ pub async fn stats(args: StatsArgs) -> Result {
     output::line(&format!("{}\n\n{ranges}\n\n{actors}", counters(&stats)))
 }
 
-pub fn verify(args: &InspectArgs) -> Result {
-    args.store.must_exist()?;
+pub fn verify(args: &VerifyArgs) -> Result {
+    store::must_exist(&args.path)?;
     let started = Instant::now();
     let tables = Arc::new(AtomicU64::new(0));
     let bar = Progress::items(None, &tables);
-    let summary = sluicedb::verify(&args.store.path, |done, _| tables.store(done, Relaxed));
+    let summary = sluicedb::verify(&args.path, |done, _| tables.store(done, Relaxed));
     drop(bar);
     let summary = summary?;
     let elapsed = started.elapsed();
-    let bytes = store::bytes_on_disk(&args.store.path);
+    let bytes = store::bytes_on_disk(&args.path);
     let found = summary.findings.len();
     if args.json {
         let list = |findings: &[Finding]| findings.iter().map(finding_json).collect::<Vec<_>>();
@@ -78,7 +78,7 @@ pub fn verify(args: &InspectArgs) -> Result {
         return Ok(());
     }
     let findings = if found == 1 { "finding" } else { "findings" };
-    let message = format!("{found} {findings} in {}", args.store.path.display());
+    let message = format!("{found} {findings} in {}", args.path.display());
     Err(Failure::new(Exit::Corrupt, message))
 }
 

@@ -1,7 +1,7 @@
 //! `ranges` and `split`: a map of where ranges meet and what each holds; and a new place where they
 //! meet.
 
-use crate::args::{InspectArgs, SplitArgs};
+use crate::args::{RangesArgs, SplitArgs};
 use crate::inspect::to_json;
 use crate::outcome::{Failure, Result};
 use crate::point::argument;
@@ -15,7 +15,7 @@ const COLUMNS: usize = 80;
 /// Length of the longest bar.
 const BAR: usize = 20;
 
-pub async fn ranges(args: InspectArgs) -> Result {
+pub async fn ranges(args: RangesArgs) -> Result {
     let ranges = args.store.read_only().await?.ranges();
     if args.json {
         return output::json(&to_json(&ranges));

@@ -81,7 +81,7 @@ impl Store {
 
     /// Opens an existing database. "Not found" if there is none.
     pub async fn existing(&self) -> Result<Db> {
-        self.must_exist()?;
+        must_exist(&self.path)?;
         let db = open(&self.path, self.options()?, false).await?;
         if !db.keyspaces().contains(&self.keyspace) {
             return close(db, Err(self.no_keyspace())).await;
@@ -91,7 +91,7 @@ impl Store {
 
     /// Opens an existing database and changes nothing. Any number of processes may do so at once.
     pub async fn read_only(&self) -> Result<ReadOnlyDb> {
-        self.must_exist()?;
+        must_exist(&self.path)?;
         let db = ReadOnlyDb::builder(&self.path).options(self.options()?).open_read_only().await?;
         db.keyspace(&self.keyspace).ok_or_else(|| self.no_keyspace())
     }
@@ -100,32 +100,27 @@ impl Store {
         let (path, name) = (self.path.display(), escape(self.keyspace.as_bytes()));
         Failure::new(Exit::NotFound, format!("{path}: no keyspace is called {name}"))
     }
+}
 
-    /// "Not found" unless there is a database, or what is left of one without its `CURRENT`.
-    /// Checked before anything is opened or created.
-    pub fn must_exist(&self) -> Result {
-        let path = self.path.display();
-        let files = match std::fs::read_dir(&self.path) {
-            Ok(files) => files,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Failure::new(Exit::NotFound, format!("{path}: no database there")));
-            }
-            Err(error) => return Err(Failure::io(path, &error)),
-        };
-        let is_ours = |name: &str| {
-            let ends = [".sst", ".wal"];
-            name == "CURRENT"
-                || name.starts_with("MANIFEST-")
-                || ends.iter().any(|e| name.ends_with(e))
-        };
-        for file in files {
-            let file = file.map_err(|error| Failure::io(path.to_string(), &error))?;
-            if file.file_name().to_str().is_some_and(is_ours) {
-                return Ok(());
-            }
+/// "Not found" unless there is a database, or what is left of one without its `CURRENT`.
+/// Checked before anything is opened or created.
+pub fn must_exist(path: &Path) -> Result {
+    let absent = || Failure::new(Exit::NotFound, format!("{}: no database there", path.display()));
+    let files = std::fs::read_dir(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => absent(),
+        _ => Failure::io(path.display(), &error),
+    })?;
+    let is_ours = |name: &str| {
+        let ends = [".sst", ".wal"];
+        name == "CURRENT" || name.starts_with("MANIFEST-") || ends.iter().any(|e| name.ends_with(e))
+    };
+    for file in files {
+        let file = file.map_err(|error| Failure::io(path.display(), &error))?;
+        if file.file_name().to_str().is_some_and(is_ours) {
+            return Ok(());
         }
-        Err(Failure::new(Exit::NotFound, format!("{path}: no database there")))
     }
+    Err(absent())
 }
 
 /// The defaults with another memory budget.

@@ -61,6 +61,11 @@ fn bad_requests_are_usage_errors() {
     place.sluice("scan", &["--limit", "many"]).fails(2, "does not begin with a number");
     place.sluice("put", &["k", "v", "--memory", "5 parsecs"]).fails(2, "not a unit of size");
     sluice(&["frobnicate"], b"").fails(2, "unrecognized subcommand");
+    // `verify` reads every file as it is, of all keyspaces.
+    for ignored in [["--memory", "1MiB"], ["--options", "x"], ["--keyspace", "k"]] {
+        let unexpected = format!("unexpected argument '{}'", ignored[0]);
+        place.sluice("verify", &ignored).fails(2, &unexpected);
+    }
     assert_eq!(sluice(&[], b"").code, 2);
     let help = sluice(&["--help"], b"").ok();
     assert!(help.text().contains("Exit codes: 0 ok, 1 failed, 2 usage, 3 not found"));
