@@ -353,15 +353,12 @@ pub(crate) fn change_is_known(
 /// What the manifest records of the log.
 pub(crate) fn known_log(image: &Image) -> KnownLog {
     let needed = image.log_floor.max(FileNumber(1));
-    // INVARIANT(log-before-table): with one range, its tables may be ahead of what is synced.
-    let flushed = image.ranges.values().map(|range| range.flushed);
-    let synced = flushed.max().filter(|_| image.ranges.len() > 1).unwrap_or_default();
     KnownLog {
         floor: image.log_floor,
         newest: Some(image.newest_segment).filter(|number| *number >= needed),
         last_seqno: image.last_seqno,
         closed: image.clean_close,
-        synced,
+        synced: image.log_synced,
     }
 }
 

@@ -166,12 +166,20 @@ impl Log {
         })
     }
 
-    /// The segment that holds, or will hold, `seqno`; and the newest segment.
+    /// The segment that holds, or will hold, `seqno`, or an older one while the beginning of that
+    /// one is not durable; and the newest segment.
+    ///
+    /// INVARIANT(no-log-file-missing): an open demands the beginning of the log, so the floor is
+    /// only raised to one that is durable.
     ///
     /// # Errors
     /// When the seat has failed.
     pub fn segments_from(&self, seqno: Seqno) -> Result<(FileNumber, FileNumber), Failure> {
-        self.with_log(|state| (state.segments.of(seqno), state.log.number()))
+        let synced = self.durable.synced();
+        self.with_log(|state| {
+            let durable = if state.log.has_durable_begin() { seqno } else { seqno.min(synced) };
+            (state.segments.of(durable), state.log.number())
+        })
     }
 
     /// When this returns, everything that was visible at the call is synced.

@@ -248,7 +248,9 @@ impl VersionManager {
                 oldest = oldest.min(first);
             }
         }
-        self.wal.segments_from(oldest)
+        let (floor, newest) = self.wal.segments_from(oldest)?;
+        // It may have been raised to the current segment, and that one may have been left since.
+        Ok((floor.max(self.manifest.image().log_floor), newest))
     }
 
     /// INVARIANT(delete-only-by-version-manager): deletes the tables that no version names and no

@@ -25,6 +25,9 @@ impl VersionManager {
         self.outcomes.put_into(edit);
         // INVARIANT(counters-agree): each edit says how far the counters are.
         edit.next_file_number = Some(self.files.numbers.high_water());
+        // INVARIANT(no-log-file-missing): and how far the log is durable, so that an older copy of
+        // its newest segment is told from this one.
+        edit.log_synced = Some(self.wal.durable.synced());
         // An earlier edit may have named a larger number: those of flushes and changes need not be
         // visible yet. The manifest refuses one that falls.
         let recorded = self.manifest.image().last_seqno;

@@ -76,8 +76,8 @@ pub struct KnownLog {
     pub last_seqno: Seqno,
     /// Does the manifest end with a clean close?
     pub closed: bool,
-    /// The log was synced up to this number before the manifest could say so, so a log that begins
-    /// at or before it goes up to it. 0 if the manifest does not tell.
+    /// The log was durable up to this number, so one that begins at or before it goes up to it.
+    /// 0 if the manifest does not tell.
     pub synced: Seqno,
 }
 

@@ -308,20 +308,34 @@ impl LogFiles<'_> {
 
     /// Compares the end of the log with what the manifest knows of it.
     pub(super) fn check_end(&self, report: &ReplayReport) -> Result<()> {
+        self.check_begun(report)?;
         self.check_synced(report)?;
         self.check_close(report)
     }
 
-    /// INVARIANT(log-before-table): the log has what was synced before the manifest said so. It is
-    /// in a segment below the floor, or it is found. If no segment has a beginning, the floor's own
-    /// was never synced, as far as anybody can tell.
+    /// INVARIANT(no-log-file-missing): the beginning of the log was durable before the manifest
+    /// named its newest segment, and so was that of the floor.
+    fn check_begun(&self, report: &ReplayReport) -> Result<()> {
+        let Some(newest) = self.known.newest.filter(|_| report.segments.is_empty()) else {
+            return Ok(());
+        };
+        let oldest = self.files.first().map_or(newest, |segment| segment.number);
+        let path = FileKind::Wal(oldest).path(self.dir);
+        let what = "the log was in use, but it has no beginning: this is an older copy of this \
+                    file, or its records were lost; put back the newest copy of it, or a whole \
+                    backup, not single files";
+        Err(Error::corrupt(&path, RECORDS_AT, what))
+    }
+
+    /// INVARIANT(no-log-file-missing): what was durable when the manifest said so is found, or it
+    /// is in segments below the floor.
     fn check_synced(&self, report: &ReplayReport) -> Result<()> {
         let (found, wanted) = (report.last_seqno, self.known.synced);
         let stopped = report.segments.last().filter(|_| found < wanted);
         let Some(stopped) = stopped else { return Ok(()) };
         let what = format!(
-            "the log ends at sequence number {found}, but it was synced up to {wanted} before \
-             tables were flushed: this is an older copy of this file, or its end was lost; put \
+            "the log ends at sequence number {found}, but the manifest knows that it was \
+             synced up to {wanted}: this is an older copy of this file, or its end was lost; put \
              back the newest copy of it, or a whole backup, not single files"
         );
         Err(Error::corrupt(&stopped.path, report.offset, what))

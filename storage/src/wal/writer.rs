@@ -155,6 +155,11 @@ impl LogWriter {
         self.segment.number
     }
 
+    /// Is the beginning of the current segment durable? Those of all older ones are then, too.
+    pub fn has_durable_begin(&self) -> bool {
+        self.synced > 0
+    }
+
     /// Length of the current segment.
     pub fn segment_bytes(&self) -> u64 {
         self.segment.bytes

@@ -76,6 +76,8 @@ pub(super) struct Life {
     pub(super) log: LogWriter,
     pub(super) next_number: u64,
     pub(super) next_seqno: Seqno,
+    /// The log is durable up to this number.
+    pub(super) synced: Seqno,
     pub(super) model: Model,
     pub(super) unflushed: MemtableWriter,
     pub(super) segment_bytes: u64,
@@ -108,6 +110,7 @@ impl Life {
             log,
             next_number,
             next_seqno,
+            synced: Seqno::ZERO,
             model,
             unflushed,
             segment_bytes,
@@ -172,6 +175,7 @@ impl Life {
         let unsynced = Unsynced::from(group);
         unsynced.sync().unwrap();
         self.log.synced(&unsynced);
+        self.synced = Seqno(self.next_seqno.0 - 1);
         self.sealed.extend_from_slice(unsynced.sealed());
     }
 
@@ -206,6 +210,7 @@ impl Life {
             next_file_number: Some(FileNumber(self.next_number)),
             last_seqno: Some(Seqno(self.next_seqno.0 - 1)),
             newest_segment: Some(self.log.number()),
+            log_synced: Some(self.synced),
             ..edit
         };
         self.recovered.manifest.append(&edit).unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Two ranges. Their log has one segment; `early` is what it had before the last batches.
+/// A database whose log has one segment; `early` is what that had before the last batches.
 struct Disk {
     mem: MemVfs,
     segment: PathBuf,
@@ -39,8 +39,7 @@ impl Disk {
 
     /// What an open says, and whether `verify` says the same.
     fn refusal(&self) -> Option<String> {
-        let vfs: Arc<dyn Vfs> = Arc::new(self.mem.clone());
-        let summary = verify_directory(&vfs, &dir(), &mut |_, _| {}).unwrap();
+        let summary = verified(&self.mem);
         match open(&self.mem) {
             Ok(_) => {
                 assert!(summary.is_sound(), "{:?}", summary.findings);
@@ -59,6 +58,11 @@ impl Disk {
     }
 }
 
+fn verified(mem: &MemVfs) -> crate::verify::VerifySummary {
+    let vfs: Arc<dyn Vfs> = Arc::new(mem.clone());
+    verify_directory(&vfs, &dir(), &mut |_, _| {}).unwrap()
+}
+
 fn bytes(mem: &MemVfs, path: &Path) -> Vec<u8> {
     let mut bytes = vec![0; mem.len(path).unwrap() as usize];
     let read = mem.open(path).unwrap().read_at(&mut bytes, 0).unwrap();
@@ -66,14 +70,14 @@ fn bytes(mem: &MemVfs, path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// Goal: a copy of the newest segment that was put back, or one whose end is zeros, is refused if a
-/// range's tables are ahead of it. No range shows more of a batch than another.
+/// Goal: an older copy of the newest segment, or one whose end is zeros, is refused if an edit knows
+/// that it was longer. No range shows more of a batch than another.
 ///
-/// Planted: the log need not reach what was flushed.
+/// Planted: the log need not reach what was synced.
 #[test]
 fn an_older_copy_of_the_newest_segment_is_refused() {
-    for at in 0..3 {
-        let disk = Disk::new(Some(at), 3);
+    for (at, ranges) in [(0, 1), (0, 3), (1, 3), (2, 3)] {
+        let disk = Disk::new(Some(at), ranges);
         let whole = bytes(&disk.mem, &disk.segment);
         disk.put_back(&disk.early);
         let refused = disk.refusal().expect("it is older than the tables");
@@ -81,7 +85,7 @@ fn an_older_copy_of_the_newest_segment_is_refused() {
         // Its end is zeros, from somewhere between its first record and what was flushed.
         let zeros = |from: usize| [&whole[..from], &vec![0; whole.len() - from]].concat();
         let end = disk.early.iter().rposition(|byte| *byte != 0).unwrap();
-        for from in [4096 + 24, usize::midpoint(4096, end), end] {
+        for from in [4096, 4096 + 24, usize::midpoint(4096, end), end] {
             disk.put_back(&zeros(from));
             assert!(disk.refusal().is_some(), "zeros from {from} on");
         }
@@ -91,20 +95,38 @@ fn an_older_copy_of_the_newest_segment_is_refused() {
     }
 }
 
-/// With one range its tables may be ahead of the log: they hold all that was written.
+/// Tables of a single range may be ahead of what is synced: they hold all that was written.
 #[test]
-fn tables_of_a_single_range_may_be_ahead_of_the_log() {
-    let disk = Disk::new(Some(0), 1);
-    disk.put_back(&disk.early);
-    assert_eq!(disk.refusal(), None);
-    let recovered = open(&disk.mem).unwrap();
-    assert_eq!(recovered.last_seqno, Seqno(600), "what was flushed");
+fn a_power_cut_leaves_tables_of_a_single_range_ahead_of_the_log() {
+    let mem = disk();
+    let mut life = Life::with(&mem, 1 << 20);
+    life.fill(0, 60);
+    life.sync();
+    life.fill(1, 60);
+    life.flush();
+    let cut = mem.crash_clone(CrashKind::DropUnsynced);
+    assert!(verified(&cut).is_sound());
+    let recovered = open(&cut).unwrap();
+    assert_eq!((recovered.last_seqno, content(&recovered)), (Seqno(600), life.model));
 }
 
-/// Nothing says how far the log was synced while no range is ahead of another.
+/// Nothing says how far the log was synced behind the last edit.
 #[test]
-fn a_log_that_no_table_is_ahead_of_may_end_anywhere() {
+fn a_log_that_grew_behind_the_last_edit_may_end_anywhere() {
     let disk = Disk::new(None, 3);
     disk.put_back(&disk.early);
     assert_eq!(disk.refusal(), None);
+}
+
+/// The beginning of a log is durable before the manifest names a segment.
+///
+/// Planted: a log without a beginning is empty, whatever the manifest says.
+#[test]
+fn a_log_that_was_in_use_has_a_beginning() {
+    for ranges in [1, 3] {
+        let disk = Disk::new(None, ranges);
+        disk.put_back(&[&disk.early[..4096], &vec![0; disk.early.len() - 4096]].concat());
+        let refused = disk.refusal().expect("there was a log");
+        assert!(refused.contains("no beginning"), "{refused}");
+    }
 }

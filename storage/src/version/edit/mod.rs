@@ -28,6 +28,7 @@ use slice::{put_slice, read_slice};
 use std::sync::Arc;
 
 const RANGE_REMOVED: u64 = 1;
+const LOG_SYNCED: u64 = 2;
 const RANGE_ADDED: u64 = 3;
 const SLICE_DELETED: u64 = 5;
 const SLICE_ADDED: u64 = 7;
@@ -94,6 +95,8 @@ pub struct VersionEdit {
     pub clean_close: bool,
     /// The newest log segment in use. Its file exists as long as the log floor is not above it.
     pub newest_segment: Option<FileNumber>,
+    /// The log is durable up to this number. Unlike all else it may be left out, and skipped.
+    pub log_synced: Option<Seqno>,
     /// Changes, each with the edit that takes effect if the log stamps it.
     pub prepared: Vec<(ChangeId, VersionEdit)>,
     /// Prepared changes that the log has stamped with this number, so they have happened.
@@ -192,6 +195,9 @@ impl VersionEdit {
         if let Some(number) = self.newest_segment {
             put(NEWEST_SEGMENT, &|f| put_varint(f, number.0));
         }
+        if let Some(seqno) = self.log_synced {
+            put(LOG_SYNCED, &|f| put_varint(f, seqno.0));
+        }
         for (id, edit) in &self.prepared {
             put(PREPARED, &|f| {
                 put_varint(f, id.0);
@@ -278,6 +284,10 @@ impl VersionEdit {
                 NEWEST_SEGMENT => {
                     edit.newest_segment = read_number(&mut field);
                     edit.newest_segment.map(drop).err_name("newest log segment")
+                }
+                LOG_SYNCED => {
+                    edit.log_synced = read_seqno(&mut field);
+                    edit.log_synced.map(drop).err_name("synced seqno")
                 }
                 PREPARED if !is_prepared => {
                     let id = ChangeId(field.varint().ok_or(malformed("prepared change"))?);
