@@ -14,18 +14,19 @@
 //!
 //! The old log is never appended to; the caller starts a new one afterwards. An open that is
 //! refused because of what is there changes nothing of it. One that fails later may have removed
-//! files that nothing names. The caller holds the directory's lock.
+//! files that nothing names. The caller holds the directory's lock. Who only reads does the first
+//! two steps on a disk in memory, and removes nothing.
 
 pub mod directory;
 mod gathered;
 mod leftovers;
 mod masks;
 mod replay;
+mod replayed;
 
 use self::directory::DirectoryState;
-use self::leftovers::{Leftovers, sweep};
-use self::masks::Masks;
-use self::replay::{Replay, give_way_after};
+use self::leftovers::sweep;
+use self::replayed::{Purpose, Replayed};
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
@@ -33,9 +34,9 @@ use crate::limits::COUNTERS_AT_OPEN_MAX;
 use crate::manifest::{self, LoadedManifest, ManifestWriter, TornTail};
 use crate::side_by_side::SideBySide;
 use crate::table::TableOptions;
-use crate::version::{Conflict, Image, TableCache, TableLimits, Version, VersionEdit};
+use crate::version::{Conflict, Image, TableCache, TableLimits, Version};
 use crate::vfs::Vfs;
-use crate::wal::{self, KnownLog, LogIdentity};
+use crate::wal::{self, KnownLog};
 use bytes::Bytes;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -82,6 +83,19 @@ pub struct Recovered {
     pub manifest: ManifestWriter,
     /// The first number that no file has.
     pub next_file_number: FileNumber,
+    /// The last sequence number that was stamped.
+    pub last_seqno: Seqno,
+    /// What the open found and did.
+    pub report: RecoveryReport,
+}
+
+/// The content of a directory, for who only reads it.
+#[derive(Debug)]
+pub struct ReadContent {
+    /// Everything, the log's entries included.
+    pub version: Arc<Version>,
+    /// The table cache. No table is open yet.
+    pub tables: Arc<TableCache>,
     /// The last sequence number that was stamped.
     pub last_seqno: Seqno,
     /// What the open found and did.
@@ -142,6 +156,31 @@ pub fn open_directory(
     }
 }
 
+/// Finds out what the database in `dir` holds. The log's entries are written into tables, which no
+/// manifest names: `vfs` is a disk that keeps them in memory. Nothing that is there is changed.
+/// Blocks on the disk: reads the whole log.
+///
+/// # Errors
+/// As `open_directory`.
+pub fn read_directory(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    options: &RecoverOptions,
+) -> Result<ReadContent> {
+    let DirectoryState::Database(current) = directory::look(vfs, dir)? else {
+        return Err(no_database(dir));
+    };
+    let names = vfs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let loaded = manifest::load(vfs, dir, &current)?;
+    let replayed = Replayed::new((vfs, dir), &names, loaded, options, Purpose::Read)?;
+    let Replayed { version, tables, last_seqno, report, .. } = replayed;
+    Ok(ReadContent { version: Arc::new(version), tables, last_seqno, report })
+}
+
+fn no_database(dir: &Path) -> Error {
+    Error::NoDatabase { path: dir.to_owned(), why: "none may be created" }
+}
+
 /// Creates a database in a directory whose name is durable.
 fn create(
     vfs: &Arc<dyn Vfs>,
@@ -150,8 +189,7 @@ fn create(
     options: &RecoverOptions,
 ) -> Result<Recovered> {
     if !options.create_if_missing {
-        let why = "none may be created";
-        return Err(Error::NoDatabase { path: dir.to_owned(), why });
+        return Err(no_database(dir));
     }
     let image = Image::of_new_database(FileNumber(2), &options.split_keys, options.shards);
     // The version is made before anything is written, so that split keys that make no ranges are
@@ -200,6 +238,7 @@ fn check_counter(dir: &Path, what: &str, number: u64) -> Result<()> {
     Err(Error::corrupt(&FileKind::Current.path(dir), 0, what))
 }
 
+/// Makes what a directory holds count: writes a manifest above all of the log.
 fn reopen(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -207,114 +246,34 @@ fn reopen(
     loaded: LoadedManifest,
     options: &RecoverOptions,
 ) -> Result<Recovered> {
-    let path = FileKind::Manifest(loaded.number).path(dir);
     if !loaded.writable {
+        let path = FileKind::Manifest(loaded.number).path(dir);
         let what = "it has features that forbid this build to write the database".to_owned();
         return Err(Error::Unsupported { path, what });
     }
-    let LoadedManifest { db_id, mut image, torn, number: old, .. } = loaded;
-    if let Some(conflict) = image.contradictions().first() {
-        return Err(Error::corrupt(&path, 0, conflict.to_string()));
-    }
-    let next = next_file_number(dir, names, &image)?;
-    let tables = TableCache::new(vfs, dir, db_id, options.tables.clone());
-    let version = make_version(&image, &tables).map_err(|problem| problem.into_error(&path))?;
-    let (prepared, masks) = (image.prepared.clone(), image.masks.clone());
-    let (identity, known, segments) = (LogIdentity { db_id }, known_log(&image), segments(names));
-    let given_out = image.next_file_number;
-    let read = |each: &mut dyn FnMut(wal::LogItem<'_>) -> Result<()>| {
-        let mut each = |item: wal::LogItem<'_>| {
-            change_is_known(&item, given_out, &path)?;
-            each(item)
-        };
-        let log = wal::replay(vfs, dir, &identity, &known, &segments, &mut each)?;
-        check_counter(dir, "a sequence number", log.last_seqno.0)?;
-        Ok(log)
-    };
-    let judge = || {
-        let mut bytes = 0;
-        let mut pass = |entry: wal::LogItem<'_>| {
-            if let wal::LogItem::Batch { payload, .. } = entry {
-                give_way_after(&mut bytes, payload.len());
-            }
-            Ok(())
-        };
-        read(&mut pass).map(drop)
-    };
-    let leftovers = Leftovers::among(names, old, &image, &judge);
-    let mut replay =
-        Replay::new((vfs, dir), db_id, options, &tables, (version, prepared), leftovers, next);
-    replay.masks = Masks::new(masks);
-    let log = read(&mut |entry| replay.entry(entry)).and_then(|log| {
-        replay.leftovers.log_is_sound();
-        replay.flush_down_to(0).map(|()| log)
+    let db_id = loaded.db_id;
+    let mut replayed = Replayed::new((vfs, dir), names, loaded, options, Purpose::Write)?;
+    let manifest = replayed.remove_leftovers((vfs, dir), options).and_then(|()| {
+        let image = std::mem::take(&mut replayed.image);
+        ManifestWriter::create(vfs, dir, db_id, replayed.number, image)
     });
-    let log = match log {
-        Ok(log) => log,
-        Err(error) => {
-            replay.undo();
-            return Err(error);
-        }
-    };
-    let flushed_max = image.ranges.values().map(|range| range.flushed).max();
-    let last_seqno = image.last_seqno.max(log.last_seqno).max(flushed_max.unwrap_or_default());
-    let number = replay.next_number();
-    let edit = VersionEdit {
-        added: replay.added.clone(),
-        flushed: replay.version.ranges().iter().map(|range| (range.id, last_seqno)).collect(),
-        settled: replay.happened.clone(),
-        abandoned: replay.abandoned(),
-        // All existing segments have lower numbers, and all later ones will have higher numbers.
-        log_floor: Some(number),
-        next_file_number: Some(replay.next),
-        last_seqno: Some(last_seqno),
-        ..VersionEdit::default()
-    };
-    let added = replay.added.iter().map(|(_, _, slice)| tables.handle(Arc::clone(&slice.table)));
-    let added: Vec<_> = added.collect();
-    let installed = image.apply(&edit).and_then(|()| replay.version.apply(&edit, &added));
-    let version = match installed {
-        Ok(version) => version,
-        Err(conflict) => {
-            replay.undo();
-            return Err(Error::corrupt(&path, 0, conflict.to_string()));
-        }
-    };
-    let mut report = RecoveryReport {
-        created: false,
-        manifest_torn: torn,
-        bytes_replayed: replay.bytes_read,
-        replay_bytes_peak: replay.bytes_peak as u64,
-        entries_replayed: replay.replayed,
-        entries_skipped: replay.skipped,
-        changes_replayed: replay.happened.len() as u64,
-        changes_skipped: replay.changes_skipped,
-        tables_written: replay.tables_written(),
-        log: None,
-        took: Duration::ZERO,
-        files_removed: Vec::new(),
-    };
-    // An open that writes no table writes a manifest.
-    let side_by_side = options.side_by_side.as_ref();
-    let manifest = replay.leftovers.remove(vfs, dir, side_by_side);
-    let manifest = manifest.and_then(|()| ManifestWriter::create(vfs, dir, db_id, number, image));
     let manifest = match manifest {
         Ok(manifest) => manifest,
         Err(error) => {
             // If the new manifest may count, its tables must stay. If its file has gone, it is
             // certain that the old one counts: then `create` has removed it.
-            let length = vfs.len(&FileKind::Manifest(number).path(dir));
+            let length = vfs.len(&FileKind::Manifest(replayed.number).path(dir));
             if length.is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-                replay.undo();
+                replayed.undo(vfs, dir);
             }
             return Err(error);
         }
     };
     let counts = (manifest.number(), manifest.image());
-    report.files_removed = replay.leftovers.into_removed();
+    let Replayed { version, tables, last_seqno, mut report, leftovers, .. } = replayed;
+    report.files_removed = leftovers.into_removed();
     report.files_removed.extend(sweep(vfs, dir, counts, options.side_by_side.as_ref()));
     report.files_removed.sort();
-    report.log = Some(log);
     Ok(Recovered {
         db_id,
         version: Arc::new(version),

@@ -201,6 +201,30 @@ fn more_log_than_memory_is_refused_and_a_writer_helps() {
     assert_eq!(block_on(shown(&db)), expected);
 }
 
+/// Planted: an open for reading writes a manifest into memory.
+#[test]
+fn a_closed_database_is_read_whatever_its_manifest_takes() {
+    let mut options = settings::tiny();
+    options.initial_split_keys = (0..500).map(|n| format!("key{n:097}").into_bytes()).collect();
+    let home = Home::with(options);
+    let db = home.open();
+    block_on(db.put("a", "1")).unwrap();
+    block_on(db.close()).unwrap();
+    drop(db);
+    let manifest_bytes = home
+        .files("MANIFEST")
+        .into_iter()
+        .map(|path| path.metadata().unwrap().len())
+        .max()
+        .unwrap();
+    let mut small = home.options.clone();
+    small.read_only_log_bytes_max = Some(32 << 10);
+    assert!(manifest_bytes > 32 << 10, "{manifest_bytes}");
+    let builder = ReadOnlyDb::builder(home.path()).options(small);
+    let db = block_on(builder.open_read_only()).unwrap();
+    assert_eq!(block_on(db.get("a")).unwrap().as_deref(), Some(&b"1"[..]));
+}
+
 #[test]
 fn where_there_is_no_database_none_is_made() {
     let home = Home::new();

@@ -2,7 +2,7 @@
 //! cold reads.
 //!
 //! Guarantees: nothing in the directory changes. The log is replayed by the same code as in every
-//! open, on a disk that keeps in memory what would be written (`storage/src/vfs/overlay.rs`).
+//! open, into tables on a disk that keeps them in memory (`storage/src/vfs/overlay.rs`).
 //! Nobody can open the database for writing while the lock is held; several readers share it.
 
 use super::opening::{not_locked, on_a_thread, recover_options};
@@ -16,7 +16,7 @@ use sluicedb_storage::filename::FileKind;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::memtable;
 use sluicedb_storage::recover::directory::{self, DirectoryState};
-use sluicedb_storage::recover::{RecoverOptions, Recovered, RecoveryReport, open_directory};
+use sluicedb_storage::recover::{ReadContent, RecoverOptions, RecoveryReport, read_directory};
 use sluicedb_storage::version::{TableCache, Version};
 use sluicedb_storage::vfs::{FileLock, LockError, OverlayVfs, Vfs};
 use sluicedb_storage::view::{RangeEntry, Superversion, View};
@@ -165,14 +165,12 @@ fn recover(
     };
     let began = runtime.now();
     let above = Arc::clone(&overlay) as Arc<dyn Vfs>;
-    let recovered = open_directory(&above, dir, &options).map_err(|error| {
+    let content = read_directory(&above, dir, &options).map_err(|error| {
         // The real disk is not written to, so only the overlay can be full.
         if error.is_no_space() { too_much(dir, bytes_max) } else { error }
     })?;
-    let Recovered { version, tables, last_seqno, report: mut recovery, .. } = recovered;
+    let ReadContent { version, tables, last_seqno, report: mut recovery } = content;
     recovery.took = runtime.now().saturating_duration_since(began);
-    // The files were removed in the overlay only. They still exist.
-    recovery.files_removed.clear();
     let replayed_bytes = overlay.used_bytes();
     // The tables are in memory, too. They were made while their entries were still there.
     recovery.replay_bytes_peak += replayed_bytes;

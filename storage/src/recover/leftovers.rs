@@ -35,9 +35,8 @@ pub(super) struct Leftovers<'a> {
     names: Vec<String>,
     /// The loaded manifest.
     manifest: FileNumber,
-    /// Reads the whole log, and fails if it is not sound.
-    judge: &'a dyn Fn() -> Result<()>,
-    is_judged: bool,
+    /// Reads the whole log, and fails if it is not sound. `None` once it is known to be.
+    judge: Option<&'a dyn Fn() -> Result<()>>,
     removed: Vec<String>,
 }
 
@@ -71,12 +70,23 @@ impl<'a> Leftovers<'a> {
         if !prepared.is_subset(&there) {
             names.clear();
         }
-        Self { names, manifest, judge, is_judged: false, removed: Vec::new() }
+        Self { names, manifest, judge: Some(judge), removed: Vec::new() }
+    }
+
+    /// None, for who only reads.
+    pub(super) fn none(manifest: FileNumber) -> Self {
+        Self { names: Vec::new(), manifest, judge: None, removed: Vec::new() }
     }
 
     /// The whole log was read, and is sound.
     pub(super) fn log_is_sound(&mut self) {
-        self.is_judged = true;
+        self.judge = None;
+    }
+
+    /// The same, once the log is known to be sound.
+    pub(super) fn judged(self) -> Leftovers<'static> {
+        let Self { names, manifest, removed, .. } = self;
+        Leftovers { names, manifest, judge: None, removed }
     }
 
     /// Removes them, the first time that it is called. Blocks on the disk: reads the log if nobody
@@ -95,22 +105,12 @@ impl<'a> Leftovers<'a> {
         }
         let names = std::mem::take(&mut self.names);
         let path = FileKind::Manifest(self.manifest).path(dir);
-        let stays = |error| tracing::debug!(%error, "what was left over stays for now");
-        let manifest = match vfs.open_rw(&path) {
-            Ok(manifest) => manifest,
-            // So it is for a reader, whose disk must not change.
-            Err(error) => {
-                stays(error);
-                return Ok(());
-            }
-        };
-        if !self.is_judged {
-            (self.judge)()?;
-            self.is_judged = true;
+        if let Some(judge) = self.judge.take() {
+            judge()?;
         }
-        match manifest.sync_data() {
+        match vfs.open_rw(&path).and_then(|manifest| manifest.sync_data()) {
             Ok(()) => self.removed = remove_all(vfs, dir, names, side_by_side),
-            Err(error) => stays(error),
+            Err(error) => tracing::debug!(%error, "what was left over stays for now"),
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::RecoverOptions;
 use super::gathered::{Gathered, OperationBytes, OperationPlace};
 use super::leftovers::Leftovers;
 use super::masks::Masks;
+use super::replayed::remove_tables;
 use crate::batch::PointOperations;
 use crate::compact::TableSink;
 use crate::error::{Error, Result};
@@ -62,7 +63,7 @@ pub(super) struct Replay<'a> {
     pub(super) bytes_read: u64,
     pub(super) added: Vec<(RangeId, Place, SliceMeta)>,
     /// All tables that were written, even if no slice of them is left.
-    written: Vec<FileNumber>,
+    pub(super) written: Vec<FileNumber>,
     pub(super) replayed: u64,
     pub(super) skipped: u64,
     pub(super) changes_skipped: u64,
@@ -335,9 +336,7 @@ impl<'a> Replay<'a> {
 
     /// Removes all tables that were written, because the open is refused.
     pub(super) fn undo(&self) {
-        for number in &self.written {
-            let _ = self.vfs.remove(&FileKind::Table(*number).path(self.dir));
-        }
+        remove_tables(self.vfs, self.dir, &self.written);
     }
 }
 

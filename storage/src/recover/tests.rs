@@ -23,13 +23,15 @@ use crate::memtable::{Memtable, MemtableWriter, memtable};
 use crate::side_by_side::OneByOne;
 use crate::table::{BlockCache, ReadTier};
 use crate::verify::verify_directory;
-use crate::version::{ChangeId, Keyspace, NewRange, Place, RangeId, Shards, SliceMeta, check};
+use crate::version::{
+    ChangeId, Keyspace, NewRange, Place, RangeId, Shards, SliceMeta, VersionEdit, check,
+};
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::vfs::{Fault, FaultVfs, OperationKind};
 use crate::view::{RangeEntry, ScanBatchBuilder, ScanSpec, Superversion, View};
 use crate::wal::SealedSegment;
 use crate::wal::{
-    AppendPath, CHANGE_BYTES, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
+    AppendPath, CHANGE_BYTES, LogIdentity, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
 };
 use life::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,31 +1,28 @@
-//! A read-only disk with an overlay of changes in memory.
+//! A read-only disk with new files in memory.
 //!
-//! Its user sees every file of the disk below. It may create, rename and remove files, and sees the
-//! results. The disk below does not change, except for access times that the file system updates by
-//! itself. So the usual recovery code can open a database on a disk that must not be changed.
+//! Its user sees every file of the disk below. It may create files beside them, and rename and
+//! remove those. The disk below does not change, except for access times that the file system
+//! updates by itself. So the usual recovery code can make tables of a log on a disk that must not
+//! be changed.
 //!
-//! Existing files cannot be written to, and no part of an open does that. Syncs do nothing.
+//! Files below cannot be written to, replaced or removed. Syncs do nothing.
 
 use super::mem::MemVfs;
 use super::{File, FileLock, LockError, Vfs};
-use crate::sync::lock;
-use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::path::Path;
+use std::sync::Arc;
 
-/// A read-only disk with changes in memory; see the module.
+/// A read-only disk with new files in memory; see the module.
 #[derive(Debug)]
 pub struct OverlayVfs {
     below: Arc<dyn Vfs>,
     above: MemVfs,
-    /// Files of the disk below that were removed or replaced.
-    hidden: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl OverlayVfs {
-    /// An overlay over `below`. Files in `dir` may be changed, by at most `bytes_max` bytes; more
-    /// fails with `StorageFull`.
+    /// An overlay over `below`. Files of at most `bytes_max` bytes together may be created in
+    /// `dir`; more fails with `StorageFull`.
     ///
     /// # Errors
     /// None in practice: the directory is created in memory.
@@ -34,24 +31,25 @@ impl OverlayVfs {
         above.set_can_map(false);
         above.create_dir_all(dir)?;
         above.set_capacity(Some(bytes_max));
-        Ok(Self { below, above, hidden: Mutex::default() })
+        Ok(Self { below, above })
     }
 
-    /// Bytes of memory taken by the changes.
+    /// Bytes of memory taken by the new files.
     pub fn used_bytes(&self) -> u64 {
         self.above.used_bytes()
-    }
-
-    fn hidden(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-        lock(&self.hidden)
     }
 
     fn is_above(&self, path: &Path) -> bool {
         self.above.len(path).is_ok()
     }
 
-    fn refuse_hidden(&self, path: &Path) -> io::Result<()> {
-        if self.hidden().contains(path) { Err(ErrorKind::NotFound.into()) } else { Ok(()) }
+    /// Fails because the disk below has a file of this name.
+    fn refuse_below(&self, path: &Path, error: ErrorKind) -> io::Result<()> {
+        match self.below.len(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(error.into()),
+        }
     }
 }
 
@@ -61,39 +59,23 @@ impl Vfs for OverlayVfs {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        if !self.is_above(path) && !self.hidden().contains(path) {
-            match self.below.len(path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-                Ok(_) => return Err(ErrorKind::AlreadyExists.into()),
-            }
-        }
+        self.refuse_below(path, ErrorKind::AlreadyExists)?;
         self.above.create(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        if self.is_above(path) {
-            return self.above.open(path);
-        }
-        self.refuse_hidden(path)?;
-        self.below.open(path)
+        if self.is_above(path) { self.above.open(path) } else { self.below.open(path) }
     }
 
     fn open_rw(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        if self.is_above(path) {
-            return self.above.open_rw(path);
-        }
-        self.refuse_hidden(path)?;
-        Err(ErrorKind::ReadOnlyFilesystem.into())
+        self.refuse_below(path, ErrorKind::ReadOnlyFilesystem)?;
+        self.above.open_rw(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if !self.is_above(from) {
-            return Err(ErrorKind::ReadOnlyFilesystem.into());
-        }
-        self.above.rename(from, to)?;
-        self.hidden().insert(to.to_owned());
-        Ok(())
+        self.refuse_below(from, ErrorKind::ReadOnlyFilesystem)?;
+        self.refuse_below(to, ErrorKind::ReadOnlyFilesystem)?;
+        self.above.rename(from, to)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -101,32 +83,19 @@ impl Vfs for OverlayVfs {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        if self.is_above(path) {
-            self.above.remove(path)?;
-        } else {
-            self.refuse_hidden(path)?;
-            self.below.len(path)?;
-        }
-        self.hidden().insert(path.to_owned());
-        Ok(())
+        self.refuse_below(path, ErrorKind::ReadOnlyFilesystem)?;
+        self.above.remove(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let mut names: BTreeSet<String> = self.below.list(dir)?.into_iter().collect();
-        {
-            let hidden = self.hidden();
-            names.retain(|name| !hidden.contains(&dir.join(name)));
-        }
+        let mut names = self.below.list(dir)?;
         names.extend(self.above.list(dir)?);
-        Ok(names.into_iter().collect())
+        names.sort();
+        Ok(names)
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
-        if self.is_above(path) {
-            return self.above.len(path);
-        }
-        self.refuse_hidden(path)?;
-        self.below.len(path)
+        if self.is_above(path) { self.above.len(path) } else { self.below.len(path) }
     }
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
@@ -166,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_is_seen_and_nothing_changes_below() {
+    fn what_is_created_is_seen_and_nothing_changes_below() {
         let below = MemVfs::new();
         below.create_dir_all(Path::new("/db")).unwrap();
         put(&below, "/db/one", b"1");
@@ -175,24 +144,26 @@ mod tests {
         let dir = Path::new("/db");
         let vfs = OverlayVfs::new(Arc::new(below.clone()), dir, 64 << 10).unwrap();
         assert_eq!(vfs.list(dir).unwrap(), ["one", "two"]);
-        assert!(vfs.create(Path::new("/db/one")).is_err(), "it is there");
-        assert!(vfs.open_rw(Path::new("/db/one")).is_err());
-        vfs.remove(Path::new("/db/one")).unwrap();
-        assert!(vfs.remove(Path::new("/db/one")).is_err());
-        assert!(read(&vfs, "/db/one").is_err() && vfs.len(Path::new("/db/one")).is_err());
+        let one = Path::new("/db/one");
+        assert_eq!(vfs.create(one).map(drop).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        let refused = [vfs.open_rw(one).map(drop), vfs.remove(one), vfs.rename(one, dir)];
+        for error in refused {
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+        }
         put(&vfs, "/db/new", b"three");
-        vfs.rename(Path::new("/db/new"), Path::new("/db/two")).unwrap();
-        assert_eq!(read(&vfs, "/db/two").unwrap(), b"three");
-        put(&vfs, "/db/one", b"again");
-        assert_eq!(vfs.list(dir).unwrap(), ["one", "two"]);
-        assert_eq!(vfs.len(Path::new("/db/one")).unwrap(), 5);
-        vfs.remove(Path::new("/db/two")).unwrap();
-        assert!(read(&vfs, "/db/two").is_err(), "the one below stays hidden");
+        assert!(vfs.rename(Path::new("/db/new"), one).is_err());
+        vfs.rename(Path::new("/db/new"), Path::new("/db/also")).unwrap();
+        assert_eq!(read(&vfs, "/db/also").unwrap(), b"three");
+        assert_eq!(vfs.list(dir).unwrap(), ["also", "one", "two"]);
+        assert_eq!(vfs.len(Path::new("/db/also")).unwrap(), 5);
+        vfs.remove(Path::new("/db/also")).unwrap();
+        assert_eq!(read(&vfs, "/db/also").unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(vfs.remove(Path::new("/db/also")).is_err());
         let more = vfs.create(Path::new("/db/more")).unwrap().write_all_at(&vec![0; 100 << 10], 0);
         assert_eq!(more.unwrap_err().kind(), ErrorKind::StorageFull);
         assert_eq!(below.operations(), changes);
         assert_eq!(
-            (read(&below, "/db/one").unwrap(), read(&below, "/db/two").unwrap()),
+            (read(&vfs, "/db/one").unwrap(), read(&below, "/db/two").unwrap()),
             (b"1".to_vec(), b"2".to_vec())
         );
     }

@@ -53,7 +53,7 @@ fn b8_a_log_of_more_segments_than_files_may_be_open_is_replayed_and_checked() {
     let read = open_at_once(&mem, |vfs| {
         let overlay = OverlayVfs::new(vfs, &dir(), 64 << 20).unwrap();
         let overlay: Arc<dyn Vfs> = Arc::new(overlay);
-        drop(open_directory(&overlay, &dir(), &options()).unwrap());
+        drop(read_directory(&overlay, &dir(), &options()).unwrap());
     });
     let verified = open_at_once(&mem, |vfs| {
         let summary = verify_directory(&vfs, &dir(), &mut |_, _| {}).unwrap();
