@@ -220,7 +220,7 @@ impl LogWriter {
     }
 
     /// Is everything durable, while no record confirms the end of the log? Then damage there would
-    /// look like a torn write. When idle, call `append_watermark` and sync once more.
+    /// look like a torn write. When idle, call `append_watermark` and write the group.
     pub fn wants_watermark(&self) -> bool {
         self.synced == self.tail
             && self.confirmed < self.watermark_due
