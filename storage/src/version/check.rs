@@ -293,7 +293,7 @@ mod tests {
     fn no_conflict_has_a_key() {
         let backwards = check(&version_of(vec![], vec![vec![slice(3, b"sesame", b"oats", 1)]]));
         let text = backwards.unwrap_err().to_string();
-        assert!(text.contains("table 3"), "{text}");
+        assert!(text.contains("table 000003"), "{text}");
         let slice = slice(5, b"sesame", b"zest", 100);
         let part = part_of(slice.handle(), b"sesame", b"zest");
         for text in [text, slice.name().to_string(), format!("{:?}", part.meta())] {
