@@ -9,13 +9,14 @@
 use crate::history::{Driver, History, Promises, Step, Work, judge, mark, steps};
 use crate::keyspaces::whole;
 use crate::kit::chance::{Chance, Replay, replayed, seeds};
-use crate::kit::disk::{fresh_dir, shared};
+use crate::kit::disk::{collect, fresh_dir, shared};
 use crate::kit::oracle::{Map, difference};
 use crate::kit::settings;
 use crate::kit::simulator::Simulator;
 use crate::replacements::replacements;
-use sluicedb::{Db, Durability, Options, WriteOptions};
-use sluicedb_storage::vfs::{CrashKind, DiskOperation, MemVfs, OperationKind};
+use sluicedb::{Db, Durability, Options, ReadOnlyDb, WriteOptions};
+use sluicedb_storage::verify::verify_directory;
+use sluicedb_storage::vfs::{CrashKind, DiskOperation, MemVfs, OperationKind, Vfs};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,23 +28,25 @@ enum Crash {
     PowerCut(CrashKind),
 }
 
-struct Image {
-    operation: String,
+pub(crate) struct Image {
+    pub(crate) operation: String,
     doing: Option<&'static str>,
-    disk: MemVfs,
-    promises: Promises,
+    pub(crate) disk: MemVfs,
+    pub(crate) promises: Promises,
     /// Edits that are in the manifest and not synced.
     unsynced_edits: u64,
 }
 
 /// Counts of what a sweep has met: a sweep without a torn log proves nothing about torn logs.
 #[derive(Debug, Default)]
-struct Tally {
+pub(crate) struct Tally {
     images: u64,
     states: u64,
     /// Crashes in a recovery, in the recovery from that, and in the recovery from that one.
     nested: [u64; 3],
     torn: u64,
+    /// Opened for reading first.
+    shown: u64,
     replayed: u64,
     partial: u64,
     /// Every batch that had begun was found.
@@ -71,14 +74,20 @@ impl Tally {
 }
 
 /// A recording of a workload: images with promises, and the contents after every batch.
-struct Recording {
-    images: Vec<Image>,
-    contents: Vec<Map>,
-    dir: std::path::PathBuf,
-    options: Options,
+pub(crate) struct Recording {
+    pub(crate) images: Vec<Image>,
+    pub(crate) contents: Vec<Map>,
+    pub(crate) dir: std::path::PathBuf,
+    pub(crate) options: Options,
 }
 
-fn record(seed: u64, steps: &[Step], options: Options, every: u64, tally: &mut Tally) -> Recording {
+pub(crate) fn record(
+    seed: u64,
+    steps: &[Step],
+    options: Options,
+    every: u64,
+    tally: &mut Tally,
+) -> Recording {
     record_at(seed, steps, options, tally, move |operation, _| operation.number % every == 0)
 }
 
@@ -150,7 +159,7 @@ fn record_at(
 }
 
 /// A database on `disk`, under a simulator of its own.
-fn open(
+pub(crate) fn open(
     disk: &MemVfs,
     dir: &Path,
     options: &Options,
@@ -165,7 +174,37 @@ fn open(
     }
 }
 
-fn look(simulator: &Simulator, db: &Db) -> Result<Map, String> {
+/// What a read-only open shows, after `verify` has found the directory to be sound. `None` if there
+/// is no database yet.
+fn shown(disk: &MemVfs, dir: &Path, options: &Options, seed: u64) -> Result<Option<Map>, String> {
+    if disk.len(&dir.join("CURRENT")).is_err() {
+        return Ok(None);
+    }
+    let before = disk.operations();
+    let summary = verify_directory(&shared(disk), dir, &mut |_, _| {}).unwrap();
+    if !summary.is_sound() {
+        return Err(format!("verify finds {:?}", summary.findings));
+    }
+    let simulator = Simulator::new(seed);
+    let options = Options { read_only_log_bytes_max: Some(1 << 30), ..options.clone() };
+    let builder = ReadOnlyDb::builder(dir).options(options);
+    let builder = builder.vfs(shared(disk)).runtime(simulator.handle());
+    let db = simulator.run(builder.open_read_only());
+    let db = db.map_err(|error| format!("does not open for reading: {error:?}"))?;
+    let found = simulator.run(async {
+        let mut whole: Map = collect(db.scan(..)).await?.into_iter().collect();
+        for name in db.keyspaces().iter().filter(|name| *name != "default") {
+            let other = db.keyspace(name).expect("it is there");
+            whole.extend(collect(other.scan(..)).await?);
+        }
+        Ok::<_, sluicedb::Error>(whole)
+    });
+    simulator.kill();
+    assert_eq!(disk.operations(), before, "readers change nothing");
+    found.map(Some).map_err(|error| format!("cannot be read: {error:?}"))
+}
+
+pub(crate) fn look(simulator: &Simulator, db: &Db) -> Result<Map, String> {
     simulator.run(whole(db)).map_err(|error| format!("cannot be read: {error:?}"))
 }
 
@@ -199,11 +238,16 @@ fn check(
         *tally.during.entry(what).or_default() += 1;
     }
 
+    let shown = if seed.is_multiple_of(4) { shown(&disk, dir, options, seed)? } else { None };
+    tally.shown += u64::from(shown.is_some());
     let nested =
         chance.one_in(nested_every()).then(|| disk.record_images(chance.between(1, 3) as u64));
     let (simulator, db) = open(&disk, dir, options, chance.next())?;
     disk.clear_hook();
     let found = look(&simulator, &db)?;
+    if let Some(shown) = shown {
+        same("a read-only open before it", &shown, &found)?;
+    }
     let count = judge(contents, &found, least, most)?;
     let stats = db.stats();
     tally.edits += u64::from(image.operation.contains("MANIFEST"));
@@ -362,7 +406,7 @@ fn every_power_cut_leaves_a_prefix_with_all_that_was_promised() {
     }
     eprintln!("{tally:?}");
     if replayed().is_none() {
-        assert!(tally.states >= 3_000, "{tally:?}");
+        assert!(tally.states >= 3_000 && tally.shown >= 500, "{tally:?}");
         assert!(tally.nested.iter().all(|count| *count >= 300), "{tally:?}");
         assert!(tally.torn >= 50 && tally.replayed >= 500 && tally.partial >= 100, "{tally:?}");
         assert!(tally.work.drops >= 3, "{tally:?}");

@@ -42,6 +42,8 @@ mod kill;
 mod landings;
 // No space, reported late.
 mod no_room;
+// A file is put back from an earlier day.
+mod older;
 // Compactions with a rate limit.
 mod pace;
 // Spans of keys that are replaced, as steps of a history.
