@@ -174,6 +174,10 @@ impl Scene {
         let db = match simulator.run(opened) {
             Ok(db) => db,
             Err(error) if matches!(error.kind(), ErrorKind::Exists | ErrorKind::Corrupt) => {
+                // `CURRENT` is published when all that it needs is there.
+                if disk.len(&self.to.join("CURRENT")).is_ok() {
+                    return Err(format!("CURRENT is there, and yet: {error:?}"));
+                }
                 let builder = Db::builder(&self.to).create_if_missing(false);
                 let builder = builder.options(self.options.clone()).vfs(shared(disk));
                 let opened = simulator.run(builder.runtime(simulator.handle()).open());
@@ -271,7 +275,7 @@ fn a_crash_at_any_operation_of_a_checkpoint_leaves_all_or_nothing_of_it() {
 /// published.
 #[test]
 fn a_fault_at_any_operation_of_a_checkpoint_harms_nothing() {
-    let (mut failed, mut made_it) = (0, 0);
+    let (mut failed, mut made_it, mut unharmed) = (0, 0, 0);
     for how in How::all() {
         let (scene, db) = Scene::new(how);
         let control = scene.vfs.control();
@@ -290,7 +294,12 @@ fn a_fault_at_any_operation_of_a_checkpoint_harms_nothing() {
             scene.vfs.control().arm(if for_ever { fault.sticky() } else { fault });
             let (made, written) = scene.make(&db, how);
             let acknowledged = scene.acknowledged.load(Ordering::SeqCst);
-            assert!(written.is_ok() || acknowledged < BEFORE + BESIDE);
+            // Writers do not notice what happens in the checkpoint's directory alone.
+            let fired = scene.vfs.control().fired();
+            if fired.iter().all(|operation| operation.path.starts_with(&scene.to)) {
+                assert!(written.is_ok(), "{written:?}, {fired:?}: {context}");
+                unharmed += u64::from(!fired.is_empty());
+            }
             scene.vfs.control().disarm();
             let copy = scene.copy_on(&scene.disk).unwrap_or_else(|e| panic!("{e}: {context}"));
             match (&made, copy, scene.older) {
@@ -318,6 +327,6 @@ fn a_fault_at_any_operation_of_a_checkpoint_harms_nothing() {
             assert!(found >= acknowledged, "{found} of {acknowledged}: {context}");
         }
     }
-    eprintln!("failed {failed}, made all the same {made_it}");
-    assert!(failed > 100 && made_it > 20, "{failed}, {made_it}");
+    eprintln!("failed {failed}, made all the same {made_it}, unharmed writers {unharmed}");
+    assert!(failed > 100 && made_it > 20 && unharmed > 20, "{failed}, {made_it}, {unharmed}");
 }
