@@ -1,13 +1,14 @@
 use crate::harness::{Home, Simulated, block_on, check, fill, fingerprint};
-use crate::kit::disk::collect;
+use crate::kit::disk::{collect, shared};
 use crate::kit::settings;
 use sluicedb::{Db, Error, ErrorKind};
 use sluicedb_storage::vfs::fault::{EMFILE, EROFS};
-use sluicedb_storage::vfs::{Fault, OperationKind};
+use sluicedb_storage::vfs::{Fault, MemVfs, OperationKind, Vfs};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// An environment variable of the child process: the directory that it opens and holds.
 const CHILD: &str = "SLUICE_TEST_HOLD";
@@ -98,6 +99,37 @@ fn create_if_missing_and_error_if_exists() {
     assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::AlreadyExists);
     let db = block_on(home.builder().create_if_missing(false).open()).unwrap();
     assert!(block_on(db.contains_key("a")).unwrap());
+}
+
+/// Somebody else makes the database between the look and the lock.
+///
+/// Planted: what is there is looked at before the lock only.
+#[test]
+fn a_database_that_is_made_meanwhile_exists_already() {
+    let theirs = Simulated::new(3);
+    let db = theirs.open();
+    theirs.run(db.put("a", "theirs")).unwrap();
+    theirs.run(db.close()).unwrap();
+    drop(db);
+    let home = theirs.reborn(MemVfs::new());
+    let (from, dir) = (shared(&theirs.disk), home.dir.clone());
+    let copied = AtomicBool::new(false);
+    home.disk.on_operation(move |disk, operation| {
+        let made = disk.len(&dir).is_ok();
+        if operation.kind == OperationKind::SyncDir && made && !copied.swap(true, Relaxed) {
+            for name in from.list(&dir).unwrap().into_iter().filter(|name| name != "LOCK") {
+                let path = dir.join(name);
+                let mut bytes = vec![0; from.len(&path).unwrap() as usize];
+                from.open(&path).unwrap().read_at(&mut bytes, 0).unwrap();
+                disk.create(&path).unwrap().write_all_at(&bytes, 0).unwrap();
+            }
+        }
+    });
+    let opened = home.run(home.builder().error_if_exists(true).open());
+    assert_eq!(opened.map(drop).unwrap_err().kind(), ErrorKind::Exists);
+    home.disk.clear_hook();
+    let db = home.open();
+    assert_eq!(home.run(db.get("a")).unwrap().as_deref(), Some(&b"theirs"[..]));
 }
 
 #[test]

@@ -88,11 +88,7 @@ fn lock_directory(config: &EngineConfig, vfs: &Arc<dyn Vfs>) -> Result<Box<dyn F
     let dir = &config.dir;
     // Checked before the lock, because taking the lock writes. Nothing should be written among
     // foreign files.
-    let exists = matches!(directory::look(vfs, dir)?, DirectoryState::Database(_));
-    if exists && config.error_if_exists {
-        let what = "there is a database here already, and error_if_exists is on";
-        return Err(Error::exists(dir, what).into());
-    }
+    let exists = look(config, vfs)?;
     if !exists && !config.create_if_missing {
         let why = "create_if_missing is off";
         return Err(Error::NoDatabase { path: dir.clone(), why }.into());
@@ -103,7 +99,24 @@ fn lock_directory(config: &EngineConfig, vfs: &Arc<dyn Vfs>) -> Result<Box<dyn F
     if !exists {
         directory::make(vfs, dir)?;
     }
-    Ok(vfs.lock(&FileKind::Lock.path(dir)).map_err(|error| not_locked(dir, error))?)
+    let lock = vfs.lock(&FileKind::Lock.path(dir)).map_err(|error| not_locked(dir, error))?;
+    // Another process may have made one between the look and the lock.
+    look(config, vfs)?;
+    Ok(lock)
+}
+
+/// Is there a database?
+///
+/// # Errors
+/// If there is, and there must not be; those of `directory::look`.
+fn look(config: &EngineConfig, vfs: &Arc<dyn Vfs>) -> Result<bool, Error> {
+    let dir = &config.dir;
+    let exists = matches!(directory::look(vfs, dir)?, DirectoryState::Database(_));
+    if exists && config.error_if_exists {
+        let what = "there is a database here already, and error_if_exists is on";
+        return Err(Error::exists(dir, what));
+    }
+    Ok(exists)
 }
 
 fn recover(

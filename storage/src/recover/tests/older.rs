@@ -70,8 +70,8 @@ fn bytes(mem: &MemVfs, path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// Goal: an older copy of the newest segment, or one whose end is zeros, is refused if an edit knows
-/// that it was longer. No range shows more of a batch than another.
+/// Goal: an older copy of the newest segment, or one whose end is zeros, is refused if an edit
+/// knows that it was longer. No range shows more of a batch than another.
 ///
 /// Planted: the log need not reach what was synced.
 #[test]
