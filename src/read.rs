@@ -40,7 +40,11 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        self.look_up::<Value>(key.as_ref()).await
+        coop::one().await;
+        match self.look_up_now::<Value>(key.as_ref()) {
+            Some(answer) => answer,
+            None => self.look_up_cold::<Value>(key.as_ref()).await,
+        }
     }
 
     /// Does `key` have a value? As [`get`](Self::get), without copying the value.
@@ -61,7 +65,11 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.look_up::<Exists>(key.as_ref()).await
+        coop::one().await;
+        match self.look_up_now::<Exists>(key.as_ref()) {
+            Some(answer) => answer,
+            None => self.look_up_cold::<Exists>(key.as_ref()).await,
+        }
     }
 
     /// The values of `keys`, in their order and all at one instant. Values in memory are read at
@@ -109,7 +117,11 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        self.look_up::<ValueLen>(key.as_ref()).await
+        coop::one().await;
+        match self.look_up_now::<ValueLen>(key.as_ref()) {
+            Some(answer) => answer,
+            None => self.look_up_cold::<ValueLen>(key.as_ref()).await,
+        }
     }
 
     /// The sequence number of the last write of `key`: the one that [`put`](Self::put) returned, or
@@ -141,8 +153,12 @@ impl Db {
     /// # Ok::<_, sluicedb::Error>(()) }).unwrap();
     /// ```
     pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
-        let seqno = self.look_up::<LastSeqno>(key.as_ref()).await?;
-        Ok(seqno.map(|Seqno(number)| number))
+        coop::one().await;
+        let seqno = match self.look_up_now::<LastSeqno>(key.as_ref()) {
+            Some(answer) => answer,
+            None => self.look_up_cold::<LastSeqno>(key.as_ref()).await,
+        };
+        Ok(seqno?.map(|Seqno(number)| number))
     }
 
     /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.
@@ -271,17 +287,19 @@ impl Db {
         Snapshot::new(self.reader_of(self.engine().labelled_view(label.as_ref())))
     }
 
-    /// What `W` wants to know of `key` now. That pins nothing, unless it needs the disk.
+    /// What `W` wants to know of `key` now, which pins nothing; `None` if that needs the disk.
     #[inline]
-    async fn look_up<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
-        coop::one().await;
+    fn look_up_now<W: Want>(&self, key: &[u8]) -> Option<Result<W::Answer>> {
         match self.engine().look_up::<W>(self.keyspace_id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => {
-                self.reader(Holder::Lookup).look_up_cold::<W>(key).await
-            }
+            Err(StorageError::WouldBlock) => None,
             // The engine has taken note of damage.
-            read => self.cold().counted::<W>(read.map_err(Into::into)),
+            read => Some(self.cold().counted::<W>(read.map_err(Into::into))),
         }
+    }
+
+    /// The same from the disk, at a view that is pinned meanwhile.
+    async fn look_up_cold<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
+        self.reader(Holder::Lookup).look_up_cold::<W>(key).await
     }
 
     pub(crate) fn reader(&self, holder: Holder) -> Reader {
