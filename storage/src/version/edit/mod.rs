@@ -7,6 +7,8 @@
 //! A reader that does not know a tag refuses the manifest if the tag is odd ("must understand"),
 //! and skips the field if it is even. Fields are written in the order of their tags; a reader
 //! accepts any order.
+//!
+//! Long because what writes a field and what reads it belong together, and there are many fields.
 
 mod slice;
 #[cfg(test)]
@@ -28,7 +30,6 @@ use slice::{put_slice, read_slice};
 use std::sync::Arc;
 
 const RANGE_REMOVED: u64 = 1;
-const LOG_SYNCED: u64 = 2;
 const RANGE_ADDED: u64 = 3;
 const SLICE_DELETED: u64 = 5;
 const SLICE_ADDED: u64 = 7;
@@ -38,6 +39,7 @@ const NEXT_FILE_NUMBER: u64 = 13;
 const LAST_SEQNO: u64 = 15;
 const CLEAN_CLOSE: u64 = 17;
 const NEWEST_SEGMENT: u64 = 19;
+const LOG_SYNCED: u64 = 20;
 const PREPARED: u64 = 21;
 const SETTLED: u64 = 23;
 const ABANDONED: u64 = 25;
