@@ -327,7 +327,7 @@ fn closing_ends_a_checkpoint() {
         Ok(_) => {}
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Closed);
-            assert_eq!(held.disk.list(&to).unwrap(), Vec::<String>::new());
+            assert_eq!(held.disk.list(&to).unwrap(), ["LOCK"]);
         }
     }
 }

@@ -115,7 +115,7 @@ fn a_database_that_is_made_meanwhile_exists_already() {
     let (from, dir) = (shared(&theirs.disk), home.dir.clone());
     let copied = AtomicBool::new(false);
     home.disk.on_operation(move |disk, operation| {
-        let made = disk.len(&dir).is_ok();
+        let made = disk.list(&dir).is_ok();
         if operation.kind == OperationKind::SyncDir && made && !copied.swap(true, Relaxed) {
             for name in from.list(&dir).unwrap().into_iter().filter(|name| name != "LOCK") {
                 let path = dir.join(name);

@@ -205,7 +205,7 @@ fn more_log_than_memory_is_refused_and_a_writer_helps() {
 #[test]
 fn a_closed_database_is_read_whatever_its_manifest_takes() {
     let mut options = settings::tiny();
-    options.initial_split_keys = (0..500).map(|n| format!("key{n:097}").into_bytes()).collect();
+    options.initial_split_keys = (0..500).map(|n| format!("key{n:02997}").into_bytes()).collect();
     let home = Home::with(options);
     let db = home.open();
     block_on(db.put("a", "1")).unwrap();
@@ -218,8 +218,8 @@ fn a_closed_database_is_read_whatever_its_manifest_takes() {
         .max()
         .unwrap();
     let mut small = home.options.clone();
-    small.read_only_log_bytes_max = Some(32 << 10);
-    assert!(manifest_bytes > 32 << 10, "{manifest_bytes}");
+    small.read_only_log_bytes_max = Some(1 << 20);
+    assert!(manifest_bytes > 1 << 20, "{manifest_bytes}");
     let builder = ReadOnlyDb::builder(home.path()).options(small);
     let db = block_on(builder.open_read_only()).unwrap();
     assert_eq!(block_on(db.get("a")).unwrap().as_deref(), Some(&b"1"[..]));
