@@ -374,9 +374,14 @@ impl<'a> Pieces<'a> {
         pieces
     }
 
+    /// Goes on without a look at the bytes: the writer may be changing the first one, so there must
+    /// be no slice with it.
     fn pass(&mut self, mut bytes: usize) {
         while bytes > 0 {
-            bytes -= self.up_to(bytes).len();
+            let step = self.together(bytes);
+            debug_assert!(step > 0, "only what the entry has is passed");
+            self.advance(step);
+            bytes -= step;
         }
     }
 
@@ -401,19 +406,32 @@ impl<'a> Pieces<'a> {
         NonNull::new(self.at)
     }
 
-    /// The next piece, of at most `most` bytes; empty only at the end.
-    fn up_to(&mut self, most: usize) -> &'a [u8] {
+    /// How many of the next `most` bytes lie together in one chunk; 0 only at the end.
+    fn together(&mut self, most: usize) -> usize {
         if most == 0 || self.missing == 0 || self.at().is_none() {
-            return &[];
+            return 0;
         }
-        let bytes = most.min(self.in_chunk).min(self.missing);
-        // SAFETY: inside the chunk. The caller asked for bytes that belong to one entry. They are
-        // immutable, except for the first, which is skipped or belongs to the writer.
-        let piece = unsafe { slice::from_raw_parts(self.at, bytes) };
+        most.min(self.in_chunk).min(self.missing)
+    }
+
+    /// Passes bytes that lie together.
+    fn advance(&mut self, bytes: usize) {
         // SAFETY: at most one past the end of the chunk.
         self.at = unsafe { self.at.add(bytes) };
         self.in_chunk -= bytes;
         self.missing -= bytes;
+    }
+
+    /// The next piece, of at most `most` bytes; empty only at the end.
+    fn up_to(&mut self, most: usize) -> &'a [u8] {
+        let bytes = self.together(most);
+        if bytes == 0 {
+            return &[];
+        }
+        // SAFETY: inside the chunk. The caller asked for bytes that belong to one entry. They are
+        // immutable, except for the first, which is passed or belongs to the writer.
+        let piece = unsafe { slice::from_raw_parts(self.at, bytes) };
+        self.advance(bytes);
         piece
     }
 }
