@@ -222,7 +222,7 @@ fn read(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber, records: u64) {
         }
         Ok(())
     };
-    let (last_seqno, closed, synced) = (Seqno::MAX, false, Seqno::ZERO);
+    let (last_seqno, closed, synced) = (Seqno::MAX, false, None);
     let known = KnownLog { floor: number, newest: Some(number), last_seqno, closed, synced };
     let report = replay(vfs, dir, &IDENTITY, &known, &[number], &mut each).expect("it is intact");
     assert_eq!(report.records, records);

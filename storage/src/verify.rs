@@ -208,8 +208,7 @@ impl Verification<'_> {
         let mut tables: Vec<_> = self.names.iter().filter_map(number).collect();
         tables.sort_unstable_by_key(|(number, _)| *number);
         self.tables(db_id, &tables);
-        let (floor, last_seqno) = (FileNumber(0), Seqno::MAX);
-        let synced = Seqno::ZERO;
+        let (floor, last_seqno, synced) = (FileNumber(0), Seqno::MAX, None);
         let known = KnownLog { floor, newest: None, last_seqno, closed: false, synced };
         self.log(db_id, &known, &mut |_| Ok(()));
     }

@@ -151,6 +151,7 @@ fn begin_log(
     let edit = VersionEdit {
         next_file_number: Some(numbers.high_water()),
         newest_segment: Some(log.number()),
+        log_synced: Some(last_seqno),
         ..VersionEdit::default()
     };
     reserve.run(|| {

@@ -82,7 +82,7 @@ impl Log {
         numbers.sort();
         let each = &mut |_: LogItem<'_>| Ok(());
         let dir = Path::new(DIR);
-        let (floor, last_seqno, synced) = (FileNumber(1), Seqno::MAX, Seqno::ZERO);
+        let (floor, last_seqno, synced) = (FileNumber(1), Seqno::MAX, None);
         let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false, synced };
         replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, each).unwrap().records
     }

@@ -116,7 +116,7 @@ impl Log {
         let numbers: Vec<_> = numbers.collect();
         let each = &mut |_: LogItem<'_>| Ok(());
         let (dir, floor) = (Path::new(DIR), FileNumber(1));
-        let (last_seqno, synced) = (Seqno::MAX, Seqno::ZERO);
+        let (last_seqno, synced) = (Seqno::MAX, None);
         let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false, synced };
         let report = replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, each).unwrap();
         assert!(report.last_seqno >= upto, "{upto} was promised: {report:?}");

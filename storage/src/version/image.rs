@@ -69,8 +69,9 @@ pub struct Image {
     pub clean_close: bool,
     /// The newest log segment known to be in use. Below the log floor: no segment is needed.
     pub newest_segment: FileNumber,
-    /// The log is durable at least up to this number.
-    pub log_synced: Seqno,
+    /// The log is durable at least up to this number. `None` if no edit has said so: those of
+    /// earlier builds did not.
+    pub log_synced: Option<Seqno>,
 }
 
 impl Image {
@@ -145,7 +146,7 @@ impl Image {
         self.last_seqno = edit.last_seqno.unwrap_or(self.last_seqno);
         self.clean_close = edit.clean_close;
         self.newest_segment = edit.newest_segment.unwrap_or(self.newest_segment);
-        self.log_synced = self.log_synced.max(edit.log_synced.unwrap_or_default());
+        self.log_synced = self.log_synced.max(edit.log_synced);
         Ok(())
     }
 
@@ -287,7 +288,7 @@ impl Image {
             last_seqno: Some(self.last_seqno),
             clean_close: self.clean_close,
             newest_segment: Some(self.newest_segment),
-            log_synced: Some(self.log_synced).filter(|seqno| *seqno > Seqno::ZERO),
+            log_synced: self.log_synced,
             ..VersionEdit::default()
         }
     }

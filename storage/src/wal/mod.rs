@@ -76,9 +76,9 @@ pub struct KnownLog {
     pub last_seqno: Seqno,
     /// Does the manifest end with a clean close?
     pub closed: bool,
-    /// The log was durable up to this number, so one that begins at or before it goes up to it.
-    /// 0 if the manifest does not tell.
-    pub synced: Seqno,
+    /// The log was durable up to this number, so one that begins at or before it goes up to it, and
+    /// it has a beginning. `None` if the manifest does not tell.
+    pub synced: Option<Seqno>,
 }
 
 /// What the first record of a segment says about the segment before it.

@@ -316,9 +316,9 @@ impl LogFiles<'_> {
     /// INVARIANT(no-log-file-missing): the beginning of the log was durable before the manifest
     /// named its newest segment, and so was that of the floor.
     fn check_begun(&self, report: &ReplayReport) -> Result<()> {
-        let Some(newest) = self.known.newest.filter(|_| report.segments.is_empty()) else {
-            return Ok(());
-        };
+        let is_told = self.known.synced.is_some();
+        let newest = self.known.newest.filter(|_| is_told && report.segments.is_empty());
+        let Some(newest) = newest else { return Ok(()) };
         let oldest = self.files.first().map_or(newest, |segment| segment.number);
         let path = FileKind::Wal(oldest).path(self.dir);
         let what = "the log was in use, but it has no beginning: this is an older copy of this \
@@ -330,7 +330,7 @@ impl LogFiles<'_> {
     /// INVARIANT(no-log-file-missing): what was durable when the manifest said so is found, or it
     /// is in segments below the floor.
     fn check_synced(&self, report: &ReplayReport) -> Result<()> {
-        let (found, wanted) = (report.last_seqno, self.known.synced);
+        let (found, wanted) = (report.last_seqno, self.known.synced.unwrap_or_default());
         let stopped = report.segments.last().filter(|_| found < wanted);
         let Some(stopped) = stopped else { return Ok(()) };
         let what = format!(

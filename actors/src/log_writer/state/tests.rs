@@ -71,7 +71,7 @@ impl Bench {
         let numbers = names.iter().filter_map(|name| FileKind::parse(name)?.number());
         let mut numbers: Vec<_> = numbers.collect();
         numbers.sort();
-        let (floor, last_seqno, synced) = (FileNumber(1), Seqno::MAX, Seqno::ZERO);
+        let (floor, last_seqno, synced) = (FileNumber(1), Seqno::MAX, None);
         let known = KnownLog { floor, newest: None, last_seqno, closed: false, synced };
         let mut found = Vec::new();
         let mut each = |entry: LogItem<'_>| {

@@ -130,3 +130,23 @@ fn a_log_that_was_in_use_has_a_beginning() {
         assert!(refused.contains("no beginning"), "{refused}");
     }
 }
+
+/// Earlier builds raised the floor to a segment whose beginning was not durable, and their edits do
+/// not say how far the log is.
+///
+/// Planted: a beginning is demanded of any log in use.
+#[test]
+fn a_log_of_an_earlier_build_may_lack_its_beginning() {
+    let disk = Disk::new(None, 1);
+    disk.put_back(&[&disk.early[..4096], &vec![0; disk.early.len() - 4096]].concat());
+    let number =
+        disk.segment.file_name().and_then(|name| FileKind::parse(name.to_str()?)?.number());
+    let number = number.unwrap();
+    let (vfs, identity): (Arc<dyn Vfs>, _) = (Arc::new(disk.mem), LogIdentity { db_id: [3; 16] });
+    for (synced, is_sound) in [(None, true), (Some(Seqno::ZERO), false)] {
+        let (newest, last_seqno) = (Some(number), Seqno::MAX);
+        let known = KnownLog { floor: number, newest, last_seqno, closed: false, synced };
+        let read = crate::wal::replay(&vfs, &dir(), &identity, &known, &[number], &mut |_| Ok(()));
+        assert_eq!(read.is_ok(), is_sound, "{synced:?}: {read:?}");
+    }
+}

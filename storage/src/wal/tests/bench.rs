@@ -75,7 +75,7 @@ pub(super) fn known(floor: u64) -> KnownLog {
         newest: None,
         last_seqno: Seqno::MAX,
         closed: false,
-        synced: Seqno::ZERO,
+        synced: None,
     }
 }
 
