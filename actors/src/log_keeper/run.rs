@@ -17,6 +17,15 @@ use sluicedb_storage::wal::{
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 
+/// The closed segments that are still part of the log.
+#[derive(Clone, Copy, Default)]
+struct Closed {
+    /// Their bytes.
+    bytes: u64,
+    /// How many of them are synced. The floor does not pass one that is not.
+    synced: usize,
+}
+
 impl LogKeeper {
     /// The loop.
     pub async fn run(mut self) {
@@ -33,7 +42,7 @@ impl LogKeeper {
     }
 
     async fn serve(&mut self) {
-        let (mut told, mut prepared) = (0, false);
+        let (mut told, mut prepared) = (Closed::default(), false);
         let mut backoff = Backoff::default();
         while !self.failures.is_stopped() {
             let leaving = self.wal.take_leaving();
@@ -48,20 +57,21 @@ impl LogKeeper {
             let wanted = self.wal.with_log(|state| state.spare_wanted(spares_max));
             let Ok(wanted) = wanted else { return };
             let waiting = self.wal.take_collecting();
-            let retained = self.collect();
+            let closed = self.collect();
             for reply in waiting {
                 reply.send(());
             }
-            // More log is retained, a good part of a segment has been written since, or a change
-            // that waits has room now or is to be refused. A full mailbox needs no message: the
-            // version manager looks after each message anyway.
-            if (retained > told || wanted.is_some() || std::mem::take(&mut prepared))
+            // More log is retained, more of it could be given up by now, a good part of a segment
+            // has been written since, or a change that waits has room now or is to be refused. A
+            // full mailbox needs no message: the version manager looks after each message anyway.
+            let more = closed.bytes > told.bytes || closed.synced > told.synced;
+            if (more || wanted.is_some() || std::mem::take(&mut prepared))
                 && let Ok(permit) = self.versions.try_reserve(1)
             {
                 // If the mailbox is closed, nobody seals anything any more.
                 let _ = permit.send(VersionMessage::LogGrown);
             }
-            told = retained;
+            told = closed;
             let Some(wanted) = wanted else {
                 self.failures.recover(Party::Log);
                 let again = self.look_for_rest();
@@ -132,10 +142,11 @@ impl LogKeeper {
 
     /// Takes segments below the durable floor out of the log, keeps some for recycling and removes
     /// the others. INVARIANT(watermark-at-seal): only the version manager raises the floor. Returns
-    /// the bytes of closed segments that remain.
-    fn collect(&mut self) -> u64 {
+    /// what remains.
+    fn collect(&mut self) -> Closed {
         let floor = self.wal.floor();
-        self.recycling.add(self.wal.take_retired_below(floor));
+        let (retired, synced) = self.wal.take_retired_below(floor);
+        self.recycling.add(retired);
         // If the seat has failed, nobody asks for segments any more.
         let segments = self.wal.with_log(|state| {
             state.segments.forget_below(floor);
@@ -153,6 +164,6 @@ impl LogKeeper {
             self.recycling.take_surplus(self.growth.bytes(), bytes_max)
         };
         self.remove_all(surplus);
-        retained
+        Closed { bytes: retained, synced }
     }
 }

@@ -15,6 +15,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 const KEEPER: &str = "sluice-log";
+const SYNCER: &str = "sluice-wal";
 
 /// Goal: a change that finds the segment full after a rest gets the next one. A record of a change
 /// is as short as can be, so one of these changes is the first to find no room.
@@ -64,4 +65,34 @@ fn who_gives_up_a_cleanup_and_asks_again_and_again_is_not_remembered() {
     }
     let waiting = wal.take_collecting().len();
     assert!(waiting <= 8, "{waiting} wait, and nobody asks");
+}
+
+/// Goal: all is in tables while the sync of the newest segment is late, so the log cannot be given
+/// up. It is given up when that sync is through, although nothing else happens any more.
+///
+/// Planted: the keeper tells the version manager only of more log.
+#[test]
+fn the_log_is_given_up_after_a_sync_that_was_late() {
+    let runtime = Stepped::new();
+    let config = config("/late-sync", 1);
+    let opening = Engine::open(config, Arc::new(MemVfs::new()), Arc::new(runtime.clone()));
+    let engine = runtime.run("nobody", opening).expect("an empty directory opens");
+    let wal = &engine.parts.wal;
+    runtime.run_all_but(&[]);
+    for bytes in [FIRST_SEGMENT_BYTES as usize - (6 << 10), 10 << 10] {
+        let mut batch = WriteBatch::new();
+        batch.put("key", vec![7; bytes]);
+        let payload = batch.take_encoded().into();
+        engine.write_path().submit_owned(payload, 1, Durability::Buffered).expect("there is room");
+        runtime.run_all_but(&[SYNCER]);
+    }
+    let mut asked = Box::pin(engine.flush());
+    assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    // Whoever asked does not look after the log.
+    drop(asked);
+    runtime.run_all_but(&[SYNCER]);
+    assert_eq!(engine.parts.accounts.global.used(), 0, "all is in tables");
+    assert!(wal.counts.log_retained_bytes.get() > 0, "the segment in use has no durable beginning");
+    runtime.run_all_but(&[]);
+    assert_eq!(wal.counts.log_retained_bytes.get(), 0);
 }

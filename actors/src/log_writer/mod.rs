@@ -330,10 +330,11 @@ impl Log {
         lock(&self.retired).extend_from_slice(sealed);
     }
 
-    pub(crate) fn take_retired_below(&self, floor: FileNumber) -> Vec<SealedSegment> {
+    /// The synced segments below `floor`, and how many others there are.
+    pub(crate) fn take_retired_below(&self, floor: FileNumber) -> (Vec<SealedSegment>, usize) {
         let mut retired = lock(&self.retired);
         let below = retired.partition_point(|segment| segment.number < floor);
-        retired.drain(..below).collect()
+        (retired.drain(..below).collect(), retired.len())
     }
 }
 
