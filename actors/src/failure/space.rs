@@ -65,10 +65,11 @@ impl Failures {
             self.recover(Party::Reserve);
         }
         drop(turn);
-        // From now on the version manager looks for room.
-        self.reserve_due.set();
         match released {
             Ok(bytes) => {
+                // From now on the version manager looks for room. Not where nothing was released:
+                // it would try again what has just failed, and come back here at once.
+                self.reserve_due.set();
                 tracing::warn!(%failure, bytes, "the disk is full; the reserve is in use");
                 bytes > 0
             }
@@ -162,6 +163,7 @@ fn cut(turn: &ReserveTurn<'_>, wanted: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
     use sluicedb_storage::Error;
     use sluicedb_storage::reserve::SpaceReserve;
     use sluicedb_storage::vfs::fault::ENOSPC;
@@ -197,6 +199,27 @@ mod tests {
         assert!(tries_again(third), "this one, too");
         vfs.control().arm(Fault::of(OperationKind::Create).errno(ENOSPC).sticky());
         assert!(!tries_again(attempt()), "nothing was released since");
+    }
+
+    /// Goal: the disk is full, and the reserve cannot be let go of. The version manager is not woken
+    /// to look for room: it would fail in the same way, and wake itself for ever.
+    ///
+    /// Planted: it is woken whatever became of the release.
+    #[test]
+    fn a_reserve_that_stays_wakes_nobody() {
+        let vfs = Arc::new(FaultVfs::over_mem(&MemVfs::new()));
+        let disk: Arc<dyn Vfs> = vfs.clone();
+        let failures = Failures::new(SpaceReserve::adopt(&disk, Path::new("/")));
+        failures.reserve.turn().grow_to(64 << 10).expect("there is room");
+        let path = Path::new("/000007.sst");
+        let full = std::io::Error::from_raw_os_error(ENOSPC);
+        let full = Failure::storage(Error::io("create", path, full));
+        vfs.control().arm(Fault::of(OperationKind::Remove).errno(ENOSPC).sticky());
+        assert!(!failures.use_reserve(&full, failures.reserve.releases()));
+        assert!(failures.reserve_due.wait().now_or_never().is_none());
+        vfs.control().disarm();
+        assert!(failures.use_reserve(&full, failures.reserve.releases()));
+        assert!(failures.reserve_due.wait().now_or_never().is_some());
     }
 
     #[test]
