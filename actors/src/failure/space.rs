@@ -201,8 +201,8 @@ mod tests {
         assert!(!tries_again(attempt()), "nothing was released since");
     }
 
-    /// Goal: the disk is full, and the reserve cannot be let go of. The version manager is not woken
-    /// to look for room: it would fail in the same way, and wake itself for ever.
+    /// Goal: the disk is full, and the reserve cannot be let go of. The version manager is not
+    /// woken to look for room: it would fail in the same way, and wake itself for ever.
     ///
     /// Planted: it is woken whatever became of the release.
     #[test]
