@@ -18,6 +18,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread::ThreadId;
+use std::time::Instant;
 
 /// A waker that reports each wake.
 struct Woken(mpsc::SyncSender<()>);
@@ -264,7 +265,12 @@ fn an_ingest_under_way_holds_no_table_of_the_database() {
         has_begun.recv_timeout(PATIENCE).unwrap();
         block_on(fill(&db, "new"));
         block_on(db.compact()).unwrap();
-        assert_eq!(db.stats().pinned_obsolete_tables, 0, "{:?}", db.pins());
+        // Other actors may hold the last state for a moment.
+        let began = Instant::now();
+        while db.stats().pinned_obsolete_tables > 0 {
+            assert!(began.elapsed() < PATIENCE / 2, "{:?}", db.pins());
+            std::thread::yield_now();
+        }
         go_on.send(()).unwrap();
         assert_eq!(came.join().unwrap().unwrap(), 1);
     });
