@@ -26,12 +26,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The pause after one more failure.
-    pub fn after_failure(&mut self) -> Duration {
-        self.after_failure_at_most(LONGEST)
-    }
-
-    /// As `after_failure`, and no longer than `longest`.
+    /// The pause after one more failure, no longer than `longest`.
     pub fn after_failure_at_most(&mut self, longest: Duration) -> Duration {
         let pause = self.next.min(longest);
         self.next = (pause * 2).min(longest);
@@ -93,13 +88,14 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest_and_begin_anew() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<_> = (0..12).map(|_| backoff.after_failure().as_millis()).collect();
+        let pauses: Vec<_> =
+            (0..12).map(|_| backoff.after_failure_at_most(LONGEST).as_millis()).collect();
         assert_eq!(pauses[..4], [50, 100, 200, 400]);
         assert_eq!(pauses[9..], [25_600, 30_000, 30_000]);
         assert_eq!(backoff.after_failure_at_most(LONGEST_NO_SPACE), LONGEST_NO_SPACE);
         assert_eq!(backoff.after_failure_at_most(LONGEST_NO_SPACE), LONGEST_NO_SPACE);
         backoff.reset();
-        assert_eq!(backoff.after_failure(), FIRST);
+        assert_eq!(backoff.after_failure_at_most(LONGEST), FIRST);
     }
 
     /// Planted: a pause that begins anew when somebody asks.

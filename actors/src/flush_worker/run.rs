@@ -4,7 +4,7 @@
 use super::state::{Due, ForL0, Next};
 use super::{FlushWorker, write};
 use crate::admission::pressure::l0_has_room;
-use crate::failure::backoff::{LASTING, LONGEST_NO_SPACE};
+use crate::failure::backoff::{LASTING, LONGEST, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party};
 use crate::range_owner::{RangeEntry, RangeOwner};
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage, Work};
@@ -103,7 +103,7 @@ impl FlushWorker {
             return;
         }
         let now = self.environment.now();
-        let longest = failure.is_no_space().then_some(LONGEST_NO_SPACE);
+        let longest = if failure.is_no_space() { LONGEST_NO_SPACE } else { LONGEST };
         let pauses = ranges.iter().map(|range| self.retries.failed(*range, now, longest));
         let pause = pauses.max().expect("a memtable is of a range");
         // Unlike a log sync, this is sound to repeat: the data is still in memory, and the next

@@ -1,6 +1,6 @@
 //! Which range is flushed next. No I/O in here.
 
-use crate::failure::backoff::Backoff;
+use crate::failure::backoff::Retry;
 use sluicedb_storage::version::{RangeId, RangeVersion};
 use sluicedb_storage::view::{MemtableSlice, RangeEntry, Superversion};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,7 @@ pub(super) struct Next<O> {
 
 /// The ranges whose flush failed, and when each is tried again.
 #[derive(Debug, Default)]
-pub(super) struct Retries(BTreeMap<RangeId, (Backoff, Instant)>);
+pub(super) struct Retries(BTreeMap<RangeId, Retry>);
 
 impl Retries {
     /// Chooses the range whose oldest frozen memtable is the oldest of all. A range that waits for
@@ -78,7 +78,7 @@ impl Retries {
             let full = ranges().filter(|range| !l0_has_room(&range.stable)).map(RangeEntry::id);
             let full: Vec<_> = full.collect();
             let failed = ranges().filter_map(|range| self.0.get(&range.id()));
-            let again = failed.map(|(_, at)| *at).max().filter(|at| *at > now);
+            let again = failed.filter(|retry| retry.waits(now)).map(Retry::at).max();
             if !full.is_empty() {
                 let memtables = frozen.iter().map(|table| table.id()).collect();
                 due.for_l0.push(ForL0 { range, full, memtables });
@@ -99,25 +99,14 @@ impl Retries {
 
     /// Lets every range be tried now. A caller has asked for it.
     pub(super) fn try_now(&mut self, now: Instant) {
-        for (_, at) in self.0.values_mut() {
-            *at = now;
+        for retry in self.0.values_mut() {
+            retry.try_now(now);
         }
     }
 
-    /// The flush of `range` failed. Returns how long it pauses, at most `longest` if given.
-    pub(super) fn failed(
-        &mut self,
-        range: RangeId,
-        now: Instant,
-        longest: Option<Duration>,
-    ) -> Duration {
-        let (backoff, at) = self.0.entry(range).or_insert((Backoff::default(), now));
-        let pause = match longest {
-            Some(longest) => backoff.after_failure_at_most(longest),
-            None => backoff.after_failure(),
-        };
-        *at = now + pause;
-        pause
+    /// The flush of `range` failed. Returns how long it pauses, at most `longest`.
+    pub(super) fn failed(&mut self, range: RangeId, now: Instant, longest: Duration) -> Duration {
+        self.0.entry(range).or_insert(Retry::fresh(now)).failed(now, longest)
     }
 
     /// The range was flushed.
@@ -129,6 +118,7 @@ impl Retries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::backoff::LONGEST;
     use crate::runtime::{Runtime, ThreadRuntime};
     use sluicedb_storage::key::{Kind, Seqno, Span};
     use sluicedb_storage::memtable::memtable;
@@ -174,7 +164,7 @@ mod tests {
     fn who_waits_is_passed_by() {
         let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
         let superversion = superversion(&[&[1], &[2], &[3]]);
-        let pause = retries.failed(RangeId(1), now, None);
+        let pause = retries.failed(RangeId(1), now, LONGEST);
         let no_room_in_2 = |range: &RangeVersion| range.id != RangeId(2);
         assert_eq!(chosen(&retries.due(&superversion, now, no_room_in_2)), Some((3, vec![3])));
         assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((2, vec![2])));
@@ -204,7 +194,7 @@ mod tests {
         assert_eq!(chosen(&due), Some((3, vec![3])));
         let waits = |range| ForL0 { range, full: vec![RangeId(2)], memtables: vec![1] };
         assert_eq!(due.for_l0, [waits(RangeId(1)), waits(RangeId(2))]);
-        let pause = retries.failed(RangeId(1), now, None);
+        let pause = retries.failed(RangeId(1), now, LONGEST);
         let due = retries.due(&superversion, now, |_| true);
         assert_eq!((chosen(&due), due.until), (Some((3, vec![3])), Some(now + pause)));
     }
@@ -212,8 +202,8 @@ mod tests {
     #[test]
     fn nothing_is_kept_of_a_range_that_has_gone() {
         let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
-        retries.failed(RangeId(1), now, None);
-        retries.failed(RangeId(9), now, None);
+        retries.failed(RangeId(1), now, LONGEST);
+        retries.failed(RangeId(9), now, LONGEST);
         retries.due(&superversion(&[&[1], &[2]]), now, |_| true);
         assert_eq!(retries.0.keys().collect::<Vec<_>>(), [&RangeId(1)]);
     }
@@ -221,8 +211,8 @@ mod tests {
     #[test]
     fn a_range_that_fails_again_waits_longer_than_one_that_fails_first() {
         let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
-        let first = retries.failed(RangeId(1), now, None);
-        assert!(retries.failed(RangeId(1), now, None) > first);
-        assert_eq!(retries.failed(RangeId(2), now, None), first);
+        let first = retries.failed(RangeId(1), now, LONGEST);
+        assert!(retries.failed(RangeId(1), now, LONGEST) > first);
+        assert_eq!(retries.failed(RangeId(2), now, LONGEST), first);
     }
 }
