@@ -253,11 +253,8 @@ fn reopen(
     }
     let db_id = loaded.db_id;
     let mut replayed = Replayed::new((vfs, dir), names, loaded, options, Purpose::Write)?;
-    let manifest = replayed.remove_leftovers((vfs, dir), options).and_then(|()| {
-        let image = std::mem::take(&mut replayed.image);
-        ManifestWriter::create(vfs, dir, db_id, replayed.number, image)
-    });
-    let manifest = match manifest {
+    let image = std::mem::take(&mut replayed.image);
+    let manifest = match ManifestWriter::create(vfs, dir, db_id, replayed.number, image) {
         Ok(manifest) => manifest,
         Err(error) => {
             // If the new manifest may count, its tables must stay. If its file has gone, it is
@@ -270,8 +267,7 @@ fn reopen(
         }
     };
     let counts = (manifest.number(), manifest.image());
-    let Replayed { version, tables, last_seqno, mut report, leftovers, .. } = replayed;
-    report.files_removed = leftovers.into_removed();
+    let Replayed { version, tables, last_seqno, mut report, .. } = replayed;
     report.files_removed.extend(sweep(vfs, dir, counts, options.side_by_side.as_ref()));
     report.files_removed.sort();
     Ok(Recovered {

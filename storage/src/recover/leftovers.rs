@@ -83,12 +83,6 @@ impl<'a> Leftovers<'a> {
         self.judge = None;
     }
 
-    /// The same, once the log is known to be sound.
-    pub(super) fn judged(self) -> Leftovers<'static> {
-        let Self { names, manifest, removed, .. } = self;
-        Leftovers { names, manifest, judge: None, removed }
-    }
-
     /// Removes them, the first time that it is called. Blocks on the disk: reads the log if nobody
     /// has read all of it. A file that cannot be removed stays until the open has succeeded.
     ///

@@ -39,7 +39,6 @@ pub(super) struct Replayed {
     pub(super) number: FileNumber,
     pub(super) last_seqno: Seqno,
     pub(super) report: RecoveryReport,
-    pub(super) leftovers: Leftovers<'static>,
     /// The tables that were written.
     written: Vec<FileNumber>,
 }
@@ -122,11 +121,17 @@ impl Replayed {
             replay.added.iter().map(|(_, _, slice)| tables.handle(Arc::clone(&slice.table)));
         let added: Vec<_> = added.collect();
         let installed = image.apply(&edit).and_then(|()| replay.version.apply(&edit, &added));
+        let installed =
+            installed.map_err(|conflict| Error::corrupt(&path, 0, conflict.to_string()));
+        // INVARIANT(leftovers-after-the-log): before the manifest, if there was no table.
+        let installed = installed.and_then(|version| {
+            replay.leftovers.remove(vfs, dir, options.side_by_side.as_ref()).map(|()| version)
+        });
         let version = match installed {
             Ok(version) => version,
-            Err(conflict) => {
+            Err(error) => {
                 replay.undo();
-                return Err(Error::corrupt(&path, 0, conflict.to_string()));
+                return Err(error);
             }
         };
         let report = RecoveryReport {
@@ -141,22 +146,10 @@ impl Replayed {
             tables_written: replay.tables_written(),
             log: Some(log),
             took: Duration::ZERO,
-            files_removed: Vec::new(),
+            files_removed: replay.leftovers.into_removed(),
         };
-        let (written, leftovers) = (replay.written, replay.leftovers.judged());
-        Ok(Self { version, tables, image, number, last_seqno, report, leftovers, written })
-    }
-
-    /// Removes what interrupted opens have left, if no table was written before.
-    ///
-    /// # Errors
-    /// None: the log is sound.
-    pub(super) fn remove_leftovers(
-        &mut self,
-        (vfs, dir): (&Arc<dyn Vfs>, &Path),
-        options: &RecoverOptions,
-    ) -> Result<()> {
-        self.leftovers.remove(vfs, dir, options.side_by_side.as_ref())
+        let written = replay.written;
+        Ok(Self { version, tables, image, number, last_seqno, report, written })
     }
 
     /// Removes all tables that were written.
