@@ -1,4 +1,4 @@
-use crate::harness::{Held, Home, PATIENCE, Simulated, block_on, fill};
+use crate::harness::{Closings, Held, Home, Simulated, block_on, fill, is_table};
 use crate::kit::disk::{collect, content, fresh_dir, shared};
 use crate::kit::settings;
 use crate::kit::settings::NO_WAIT;
@@ -11,8 +11,8 @@ use sluicedb_storage::side_by_side::SideBySide;
 use sluicedb_storage::vfs::fault::{EMFILE, ENOSPC};
 use sluicedb_storage::vfs::{Fault, LockError, MemVfs, OperationKind, Vfs};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 fn closed<T: std::fmt::Debug>(result: Result<T>) {
@@ -373,16 +373,7 @@ fn o10_sync_after_close_says_closed() {
 fn who_drops_the_last_handle_closes_no_file_and_unmaps_nothing() {
     for closes in [true, false] {
         let disk = MemVfs::new();
-        let here = thread::current().id();
-        let (on_callers, of_engine) = (Arc::new(Mutex::new(Vec::new())), mpsc::channel());
-        let (seen, (closed_there, closed)) = (on_callers.clone(), of_engine);
-        disk.on_close(move |path| {
-            if thread::current().id() == here {
-                seen.lock().unwrap().push(path.to_owned());
-            } else {
-                let _ = closed_there.send(path.to_owned());
-            }
-        });
+        let closings = Closings::of(&disk);
         let dir = fresh_dir();
         let builder = || Db::builder(&dir).options(settings::tiny()).vfs(shared(&disk));
         let db = block_on(builder().open()).unwrap();
@@ -393,15 +384,13 @@ fn who_drops_the_last_handle_closes_no_file_and_unmaps_nothing() {
             block_on(db.close()).unwrap();
         }
         // A scan may have closed a table that was compacted away under it.
-        on_callers.lock().unwrap().clear();
-        while closed.try_recv().is_ok() {}
+        closings.forget();
         drop(db);
-        assert_eq!(*on_callers.lock().unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(closings.on_this_thread(), Vec::<PathBuf>::new());
         // Another thread closes the files, and no caller waits for that.
         let again = block_on(builder().open()).unwrap();
         assert_eq!(block_on(content(&again)).unwrap(), expected);
-        let is_table = |path: &PathBuf| path.to_string_lossy().ends_with(".sst");
-        while !is_table(&closed.recv_timeout(PATIENCE).expect("no table is closed")) {}
+        closings.await_table();
         block_on(again.close()).unwrap();
     }
 }
@@ -412,17 +401,7 @@ fn who_drops_the_last_handle_closes_no_file_and_unmaps_nothing() {
 fn who_drops_a_ticket_last_closes_no_file_and_unmaps_nothing() {
     for closes in [true, false] {
         let disk = MemVfs::new();
-        let here = thread::current().id();
-        let (of_engine, closed) = mpsc::channel();
-        let on_callers = Arc::new(AtomicBool::new(false));
-        let seen = on_callers.clone();
-        disk.on_close(move |path| {
-            if thread::current().id() == here {
-                seen.store(true, Ordering::SeqCst);
-            } else {
-                let _ = of_engine.send(path.to_owned());
-            }
-        });
+        let closings = Closings::of(&disk);
         // No table is compacted.
         let builder = Db::builder(fresh_dir()).vfs(shared(&disk));
         let db = block_on(builder.open()).unwrap();
@@ -441,13 +420,11 @@ fn who_drops_a_ticket_last_closes_no_file_and_unmaps_nothing() {
         if closes {
             block_on(db.close()).unwrap();
         }
-        on_callers.store(false, Ordering::SeqCst);
-        let is_table = |path: &PathBuf| path.to_string_lossy().ends_with(".sst");
-        assert!(!closed.try_iter().any(|path| is_table(&path)), "its tables are open");
+        assert!(!closings.forget().iter().any(|path| is_table(path)), "its tables are open");
         drop(db);
         // Another thread closes the tables, although the tickets still exist.
-        while !is_table(&closed.recv_timeout(PATIENCE).expect("no table is closed")) {}
+        closings.await_table();
         drop((finished, unfinished));
-        assert!(!on_callers.load(Ordering::SeqCst), "a caller has closed a file");
+        assert_eq!(closings.on_this_thread(), Vec::<PathBuf>::new(), "a caller has closed a file");
     }
 }

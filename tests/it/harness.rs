@@ -293,3 +293,48 @@ pub fn turns_beside(walk: BoxFuture<'static, usize>) -> (usize, usize) {
         (others.load(Ordering::Relaxed), seen)
     })
 }
+
+/// Which threads close files of a disk.
+pub struct Closings {
+    on_this_thread: Arc<Mutex<Vec<PathBuf>>>,
+    elsewhere: mpsc::Receiver<PathBuf>,
+}
+
+impl Closings {
+    /// Watches `disk` from here on.
+    pub fn of(disk: &MemVfs) -> Self {
+        let here = std::thread::current().id();
+        let on_this_thread: Arc<Mutex<Vec<PathBuf>>> = Arc::default();
+        let (seen, (closed, elsewhere)) = (Arc::clone(&on_this_thread), mpsc::channel());
+        disk.on_close(move |path| {
+            if std::thread::current().id() == here {
+                seen.lock().unwrap().push(path.to_owned());
+            } else {
+                let _ = closed.send(path.to_owned());
+            }
+        });
+        Self { on_this_thread, elsewhere }
+    }
+
+    /// Begins anew. Returns what other threads had closed.
+    pub fn forget(&self) -> Vec<PathBuf> {
+        self.on_this_thread.lock().unwrap().clear();
+        self.elsewhere.try_iter().collect()
+    }
+
+    /// What this thread has closed.
+    pub fn on_this_thread(&self) -> Vec<PathBuf> {
+        self.on_this_thread.lock().unwrap().clone()
+    }
+
+    /// Waits until another thread closes a table.
+    pub fn await_table(&self) {
+        let closed = || self.elsewhere.recv_timeout(PATIENCE).expect("no table is closed");
+        while !is_table(&closed()) {}
+    }
+}
+
+/// Is it the file of a table?
+pub fn is_table(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "sst")
+}

@@ -1,4 +1,4 @@
-use crate::harness::{Home, PATIENCE, Simulated, block_on, fill};
+use crate::harness::{Closings, Home, Simulated, block_on, fill};
 use crate::kit::disk::{collect, content, fresh_dir, shared, verify};
 use crate::kit::oracle::Map;
 use crate::kit::settings;
@@ -8,8 +8,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
 
 /// An environment variable of the child process, which reads the database there.
 const READ: &str = "SLUICE_TEST_READ";
@@ -307,16 +305,7 @@ fn two_processes_read_at_once_and_neither_lets_a_writer_in() {
 #[test]
 fn who_drops_the_last_handle_of_a_reader_closes_no_table() {
     let disk = MemVfs::new();
-    let here = thread::current().id();
-    let (on_callers, of_engine) = (Arc::new(Mutex::new(Vec::new())), mpsc::channel());
-    let (seen, (closed_there, closed)) = (on_callers.clone(), of_engine);
-    disk.on_close(move |path| {
-        if thread::current().id() == here {
-            seen.lock().unwrap().push(path.to_owned());
-        } else {
-            let _ = closed_there.send(path.to_owned());
-        }
-    });
+    let closings = Closings::of(&disk);
     let dir = fresh_dir();
     let builder = || Db::builder(&dir).options(settings::tiny()).vfs(shared(&disk));
     let db = block_on(builder().open()).unwrap();
@@ -326,8 +315,7 @@ fn who_drops_the_last_handle_of_a_reader_closes_no_table() {
     for order in 0..3 {
         let db = block_on(builder().open_read_only()).unwrap();
         assert_eq!(block_on(shown(&db)), expected, "its tables are open");
-        on_callers.lock().unwrap().clear();
-        while closed.try_recv().is_ok() {}
+        closings.forget();
         match order {
             0 => drop(db),
             1 => {
@@ -342,9 +330,8 @@ fn who_drops_the_last_handle_of_a_reader_closes_no_table() {
             }
         }
         // It releases the lock itself: the directory is free. Another thread closes the tables.
-        assert_eq!(*on_callers.lock().unwrap(), [dir.join("LOCK")]);
+        assert_eq!(closings.on_this_thread(), [dir.join("LOCK")]);
         block_on(block_on(builder().open()).unwrap().close()).unwrap();
-        let is_table = |path: &PathBuf| path.to_string_lossy().ends_with(".sst");
-        while !is_table(&closed.recv_timeout(PATIENCE).expect("no table is closed")) {}
+        closings.await_table();
     }
 }

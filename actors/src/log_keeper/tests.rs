@@ -1,6 +1,7 @@
 //! The keeper in an engine whose actors the test runs one by one.
 
 use super::FIRST_SEGMENT_BYTES;
+use crate::config::EngineConfig;
 use crate::engine::Engine;
 use crate::log_writer::message::Durability;
 use crate::testing::{Stepped, config};
@@ -17,17 +18,23 @@ use std::time::Duration;
 const KEEPER: &str = "sluice-log";
 const SYNCER: &str = "sluice-wal";
 
+/// A new database whose actors the test runs.
+fn opened(config: EngineConfig) -> (Stepped, Engine) {
+    let runtime = Stepped::new();
+    let opening = Engine::open(config, Arc::new(MemVfs::new()), Arc::new(runtime.clone()));
+    let engine = runtime.run("nobody", opening).expect("an empty directory opens");
+    (runtime, engine)
+}
+
 /// Goal: a change that finds the segment full after a rest gets the next one. A record of a change
 /// is as short as can be, so one of these changes is the first to find no room.
 ///
 /// Planted: the keeper gives the spare back before the version manager has had time to come.
 #[test]
 fn a_segment_that_a_change_waits_for_is_not_given_back() {
-    let runtime = Stepped::new();
     let mut config = config("/change-after-rest", 1);
     config.compaction.rest_after_ms = 1;
-    let opening = Engine::open(config, Arc::new(MemVfs::new()), Arc::new(runtime.clone()));
-    let engine = runtime.run("nobody", opening).expect("an empty directory opens");
+    let (runtime, engine) = opened(config);
     let mut batch = WriteBatch::new();
     batch.put("key", vec![7; FIRST_SEGMENT_BYTES as usize - (6 << 10)]);
     let payload = batch.take_encoded().into();
@@ -53,10 +60,7 @@ fn a_segment_that_a_change_waits_for_is_not_given_back() {
 /// Planted: a list that only grows.
 #[test]
 fn who_gives_up_a_cleanup_and_asks_again_and_again_is_not_remembered() {
-    let runtime = Stepped::new();
-    let config = config("/gives-up-a-cleanup", 1);
-    let opening = Engine::open(config, Arc::new(MemVfs::new()), Arc::new(runtime.clone()));
-    let engine = runtime.run("nobody", opening).expect("an empty directory opens");
+    let (_runtime, engine) = opened(config("/gives-up-a-cleanup", 1));
     let wal = &engine.parts.wal;
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..1_000 {
@@ -73,10 +77,7 @@ fn who_gives_up_a_cleanup_and_asks_again_and_again_is_not_remembered() {
 /// Planted: the keeper tells the version manager only of more log.
 #[test]
 fn the_log_is_given_up_after_a_sync_that_was_late() {
-    let runtime = Stepped::new();
-    let config = config("/late-sync", 1);
-    let opening = Engine::open(config, Arc::new(MemVfs::new()), Arc::new(runtime.clone()));
-    let engine = runtime.run("nobody", opening).expect("an empty directory opens");
+    let (runtime, engine) = opened(config("/late-sync", 1));
     let wal = &engine.parts.wal;
     runtime.run_all_but(&[]);
     for bytes in [FIRST_SEGMENT_BYTES as usize - (6 << 10), 10 << 10] {
