@@ -260,7 +260,7 @@ fn kind_of(error: &StorageError) -> ErrorKind {
         StorageError::Locked { .. } => ErrorKind::Locked,
         StorageError::NoDatabase { .. } | StorageError::Exists { .. } => ErrorKind::Exists,
         StorageError::Invalid { .. } => ErrorKind::Invalid,
-        StorageError::WouldBlock => ErrorKind::Internal,
+        StorageError::WouldBlock(_) => ErrorKind::Internal,
         error if error.is_out_of_descriptors() => ErrorKind::TooManyOpenFiles,
         _ => ErrorKind::Io,
     }

@@ -41,10 +41,7 @@ impl Db {
     /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         coop::one().await;
-        match self.look_up_now::<Value>(key.as_ref()) {
-            Some(answer) => answer,
-            None => self.look_up_cold::<Value>(key.as_ref()).await,
-        }
+        self.look_up::<Value>(key.as_ref()).await
     }
 
     /// Does `key` have a value? As [`get`](Self::get), without copying the value.
@@ -66,10 +63,7 @@ impl Db {
     /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         coop::one().await;
-        match self.look_up_now::<Exists>(key.as_ref()) {
-            Some(answer) => answer,
-            None => self.look_up_cold::<Exists>(key.as_ref()).await,
-        }
+        self.look_up::<Exists>(key.as_ref()).await
     }
 
     /// The values of `keys`, in their order and all at one instant. Values in memory are read at
@@ -118,10 +112,7 @@ impl Db {
     /// ```
     pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
         coop::one().await;
-        match self.look_up_now::<ValueLen>(key.as_ref()) {
-            Some(answer) => answer,
-            None => self.look_up_cold::<ValueLen>(key.as_ref()).await,
-        }
+        self.look_up::<ValueLen>(key.as_ref()).await
     }
 
     /// The sequence number of the last write of `key`: the one that [`put`](Self::put) returned, or
@@ -154,11 +145,8 @@ impl Db {
     /// ```
     pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
         coop::one().await;
-        let seqno = match self.look_up_now::<LastSeqno>(key.as_ref()) {
-            Some(answer) => answer,
-            None => self.look_up_cold::<LastSeqno>(key.as_ref()).await,
-        };
-        Ok(seqno?.map(|Seqno(number)| number))
+        let seqno = self.look_up::<LastSeqno>(key.as_ref()).await?;
+        Ok(seqno.map(|Seqno(number)| number))
     }
 
     /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.
@@ -287,19 +275,19 @@ impl Db {
         Snapshot::new(self.reader_of(self.engine().labelled_view(label.as_ref())))
     }
 
-    /// What `W` wants to know of `key` now, which pins nothing; `None` if that needs the disk.
+    /// What `W` wants to know of `key`. Pins a view only for a read thread.
     #[inline]
-    fn look_up_now<W: Want>(&self, key: &[u8]) -> Option<Result<W::Answer>> {
-        match self.engine().look_up::<W>(self.keyspace_id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => None,
-            // The engine has taken note of damage.
-            read => Some(self.cold().counted::<W>(read.map_err(Into::into))),
-        }
-    }
-
-    /// The same from the disk, at a view that is pinned meanwhile.
-    async fn look_up_cold<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
-        self.reader(Holder::Lookup).look_up_cold::<W>(key).await
+    async fn look_up<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
+        let look_up = || self.engine().look_up::<W>(self.keyspace_id(), key, ReadTier::Memory);
+        let read = match look_up() {
+            Err(StorageError::WouldBlock(lacks)) => match self.cold().soon(lacks, look_up).await {
+                Some(read) => read,
+                None => return self.reader(Holder::Lookup).look_up_cold::<W>(key).await,
+            },
+            read => read,
+        };
+        // The engine has taken note of damage.
+        self.cold().counted::<W>(read.map_err(Into::into))
     }
 
     pub(crate) fn reader(&self, holder: Holder) -> Reader {

@@ -12,8 +12,9 @@ use sluicedb_storage::batch::{KeyspaceRef, WriteBatch};
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::view::{OwnWrites, Value, View, Want};
-use sluicedb_storage::{Error as StorageError, Result as StorageResult};
+use sluicedb_storage::{Error as StorageError, Lacks, Result as StorageResult};
 use std::sync::Arc;
+use std::task::Poll;
 
 /// So many cold keys of one call are read at a time. The other callers keep their places in the
 /// queue of the read threads, and a turn begins no more reads than that.
@@ -54,6 +55,24 @@ impl Cold {
     #[inline]
     pub(crate) fn counted<W: Want>(&self, read: Result<W::Answer>) -> Result<W::Answer> {
         read.inspect(|answer| self.0.counts.looked_up(W::is_found(answer)))
+    }
+
+    /// What `look_up`, a lookup in memory, says soon, because the pages that it has just lacked are
+    /// being read. `None` if a read thread is needed.
+    pub(crate) async fn soon<T>(
+        &self,
+        lacks: Lacks,
+        mut look_up: impl FnMut() -> StorageResult<T>,
+    ) -> Option<StorageResult<T>> {
+        if lacks == Lacks::Thread {
+            return None;
+        }
+        let attempt = || match look_up() {
+            Err(StorageError::WouldBlock(Lacks::Pages)) => Poll::Pending,
+            Err(StorageError::WouldBlock(Lacks::Thread)) => Poll::Ready(None),
+            read => Poll::Ready(Some(read)),
+        };
+        self.0.pool.soon(attempt).await.flatten()
     }
 
     pub(crate) async fn on_read_thread<T: Send + 'static>(
@@ -108,15 +127,21 @@ impl Reader {
         &self.view
     }
 
-    /// What `W` wants to know of `key`: at once if it is in memory, otherwise from a read thread.
+    /// What `W` wants to know of `key`: at once if it is in memory, otherwise soon, or from a read
+    /// thread.
     pub(crate) async fn look_up<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
-        match self.view.look_up::<W>(self.keyspace.id(), key, ReadTier::Memory) {
-            Err(StorageError::WouldBlock) => self.look_up_cold::<W>(key).await,
-            read => self.cold.counted::<W>(self.cold.told(read)),
-        }
+        let look_up = || self.view.look_up::<W>(self.keyspace.id(), key, ReadTier::Memory);
+        let read = match look_up() {
+            Err(StorageError::WouldBlock(lacks)) => match self.cold.soon(lacks, look_up).await {
+                Some(read) => read,
+                None => return self.look_up_cold::<W>(key).await,
+            },
+            read => read,
+        };
+        self.cold.counted::<W>(self.cold.told(read))
     }
 
-    /// As `look_up`, of a key whose block is known not to be in memory.
+    /// As `look_up`, on a read thread.
     pub(crate) async fn look_up_cold<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
         self.cold.counted::<W>(self.on_disk::<W>(self.keyspace.id(), key).await)
     }
@@ -146,7 +171,7 @@ impl Reader {
         let mut cold = Vec::new();
         for (index, (keyspace, key)) in keys.enumerate() {
             match self.view.look_up::<Value>(keyspace, key, ReadTier::Memory) {
-                Err(StorageError::WouldBlock) => {
+                Err(StorageError::WouldBlock(_)) => {
                     values.push(None);
                     cold.push((index, keyspace, key));
                 }

@@ -340,7 +340,7 @@ impl Scan {
                 self.paid_bytes = 0;
                 None
             }
-            Err(StorageError::WouldBlock) => {
+            Err(StorageError::WouldBlock(_)) => {
                 self.state = State::Filling(self.fill_cold());
                 None
             }
@@ -464,11 +464,11 @@ impl Scan {
                     let entries = self.entries_wanted();
                     let mut builder = ScanBatchBuilder::new();
                     match self.cursor.fill(&mut builder, self.batch_bytes, entries) {
-                        Err(StorageError::WouldBlock) if builder.is_empty() => {
+                        Err(StorageError::WouldBlock(_)) if builder.is_empty() => {
                             self.state = State::Filling(self.fill_cold());
                             continue;
                         }
-                        Err(StorageError::WouldBlock) => (builder.freeze(), Ok(true)),
+                        Err(StorageError::WouldBlock(_)) => (builder.freeze(), Ok(true)),
                         more => (builder.freeze(), more),
                     }
                 }

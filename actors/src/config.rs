@@ -67,6 +67,8 @@ pub struct EngineConfig {
     pub log_mapped: bool,
     /// Who waits for a sync alone polls for at most this long. Zero: never.
     pub sync_polling: Duration,
+    /// The longest time for which a caller polls for its read; zero: never.
+    pub read_polling: Duration,
     /// Most commits between submission and visibility.
     pub commits_in_flight_max: usize,
     /// Longest value, in bytes.

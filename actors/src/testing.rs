@@ -42,6 +42,7 @@ pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
         log_mapped: true,
         allow_shared_directory: false,
         sync_polling: Duration::ZERO,
+        read_polling: Duration::ZERO,
         commits_in_flight_max: 1024,
         value_bytes_max: 1 << 20,
         batch_bytes_max: 8 << 20,

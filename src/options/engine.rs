@@ -56,6 +56,7 @@ impl Options {
             log_mapped: self.log_mapped,
             allow_shared_directory: self.allow_shared_directory,
             sync_polling: Duration::from_micros(self.sync_polling_us),
+            read_polling: Duration::from_micros(self.read_polling_us),
             commits_in_flight_max: self.commits_in_flight_max,
             value_bytes_max: self.effective_value_bytes_max() as usize,
             batch_bytes_max: self.effective_batch_bytes_max() as usize,

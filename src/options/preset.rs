@@ -48,6 +48,7 @@ impl Options {
             log_mapped: true,
             allow_shared_directory: false,
             sync_polling_us: 300,
+            read_polling_us: 300,
             commits_in_flight_max: 4096,
             block_bytes: 4096,
             restart_interval: 16,

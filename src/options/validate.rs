@@ -45,6 +45,7 @@ impl Options {
         let retained = self.effective_log_retained_bytes_max();
         check("log_retained_bytes_max", retained, 2 * self.log_segment_bytes, u64::MAX / 4)?;
         check("sync_polling_us", self.sync_polling_us, 0, 1000)?;
+        check("read_polling_us", self.read_polling_us, 0, 1000)?;
         check("idle_seal_after_ms", self.idle_seal_after_ms, 0, 7 * 24 * 3_600_000)?;
         check("commits_in_flight_max", self.commits_in_flight_max as u64, 16, 65_536)?;
         if !self.commits_in_flight_max.is_power_of_two() {

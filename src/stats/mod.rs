@@ -213,7 +213,7 @@ pub struct Stats {
     pub cache_capacity_bytes: u64,
     /// Block look-ups that the cache answered.
     pub cache_hits: u64,
-    /// Block look-ups that it did not.
+    /// Block look-ups that it did not, and that got the block from a file.
     pub cache_misses: u64,
     /// Keys that were looked up and had a value: by `get`, `contains_key`, `value_len`,
     /// `last_seqno`, and each key of `multi_get`. All handles and snapshots count.
@@ -226,7 +226,7 @@ pub struct Stats {
     pub scans: u64,
     /// Entries that scans handed out. A scan counts them a batch at a time, and when it is dropped.
     pub scan_entries: u64,
-    /// Reads that went to a read thread.
+    /// Reads that waited for the disk, or for a read thread.
     pub cold_reads: u64,
     /// Bytes of batches read from the log when the database was opened.
     pub recovered_bytes: u64,

@@ -77,10 +77,20 @@ pub enum Error {
         /// What is wrong, and what would be right.
         what: String,
     },
-    /// A reader that must not wait for the disk needs a cold block. This never leaves the engine:
-    /// the read is repeated on an I/O thread.
+    /// A reader must not wait, and would have to. This never leaves the engine: the read is repeated
+    /// on a thread that may wait, or after a while.
     #[error("the block is not in memory")]
-    WouldBlock,
+    WouldBlock(Lacks),
+}
+
+/// What a reader that must not wait lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lacks {
+    /// Pages of a file. The system has been told to read them, if it is one that does so for a
+    /// caller that does not wait. Then they will be there soon.
+    Pages,
+    /// A thread that may wait: it opens a file, or does what takes long.
+    Thread,
 }
 
 fn at(offset: Option<u64>) -> String {
@@ -160,7 +170,7 @@ impl Error {
             Self::Exists { path, what } => Self::Exists { path: path.clone(), what: what.clone() },
             Self::Locked { path, pid } => Self::Locked { path: path.clone(), pid: *pid },
             Self::Invalid { what } => Self::Invalid { what: what.clone() },
-            Self::WouldBlock => Self::WouldBlock,
+            Self::WouldBlock(lacks) => Self::WouldBlock(*lacks),
         }
     }
 }

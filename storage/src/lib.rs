@@ -43,4 +43,4 @@ pub mod version;
 #[cfg(not(loom))]
 pub mod view;
 
-pub use error::{Error, Result};
+pub use error::{Error, Lacks, Result};

@@ -71,7 +71,7 @@ fn finding(error: &Error) -> Finding {
         | Error::NoDatabase { path, .. }
         | Error::Exists { path, .. }
         | Error::Locked { path, .. } => (path.clone(), None),
-        Error::Invalid { .. } | Error::WouldBlock => (PathBuf::new(), None),
+        Error::Invalid { .. } | Error::WouldBlock(_) => (PathBuf::new(), None),
     };
     let what = match error {
         Error::Corrupt { what, .. } | Error::Unsupported { what, .. } => what.clone(),

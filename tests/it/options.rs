@@ -68,6 +68,7 @@ fn bad() -> Vec<(Change, &'static str)> {
         (|o| o.drain_ratio = 0, "drain_ratio is 0; it must be 1..="),
         (|o| o.rest_after_ms = 604_800_001, "rest_after_ms is 604800001; it must be 0..=604800000"),
         (|o| o.sync_polling_us = 1001, "sync_polling_us is 1001; it must be 0..=1000"),
+        (|o| o.read_polling_us = 1001, "read_polling_us is 1001; it must be 0..=1000"),
         (|o| o.landing_batch = 0, "landing_batch is 0; it must be 1..=64"),
         (|o| o.keep_trigger = 0.5, "keep_trigger is 0.5; it must be at least 1.0"),
         (|o| o.keep_trigger = f64::NAN, "keep_trigger is NaN; it must be at least 1.0"),

@@ -2,11 +2,14 @@ use crate::harness::{Simulated, fill};
 use crate::kit::disk::{fresh_dir, shared};
 use crate::kit::settings;
 use crate::kit::settings::NO_WAIT;
+use futures::FutureExt;
 use sluicedb::{Db, Durability, Options, WriteBatch, WriteOptions};
+use sluicedb_kernel::wake::trust;
 use sluicedb_storage::vfs::MemVfs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
 
@@ -106,6 +109,49 @@ fn a_cached_block_is_read_on_the_first_poll_and_a_cold_one_is_not() {
     assert!(db.stats().cache_hits > 0);
     // The filter excludes this key without reading a block.
     assert!(assert_ready!(spawn(db.get("absent")).poll()).unwrap().is_none());
+}
+
+struct Quick;
+
+impl Wake for Quick {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// The system reads what a caller that does not wait has asked for. Planted: a get that goes to a
+/// read thread at once; a snapshot that does.
+#[test]
+fn who_waits_alone_finds_what_the_system_reads_meanwhile() {
+    let home = Simulated::with(5, roomy());
+    let db = home.open();
+    home.run(fill(&db, 300, 60));
+    home.run(db.close()).unwrap();
+    drop(db);
+    home.disk.set_cold_reads(true);
+    let db = home.open();
+    home.simulator.settle();
+    // The table is open.
+    home.run(db.get("key0123")).unwrap();
+    let waker = Waker::from(Arc::new(Quick));
+    trust(&waker);
+    let context = &mut Context::from_waker(&waker);
+    let (snapshot, begun) = (db.snapshot(), db.stats());
+    let mut lookups = [db.get("key0050").boxed(), snapshot.get("key0250").boxed()];
+    for lookup in &mut lookups {
+        home.disk.set_cold_reads(true);
+        for _ in 0..3 {
+            assert!(lookup.as_mut().poll(context).is_pending());
+            home.simulator.advance(Duration::from_micros(1));
+        }
+        home.disk.set_cold_reads(false);
+        // No read thread has had a turn.
+        let found = lookup.as_mut().poll(context);
+        assert!(matches!(found, Poll::Ready(Ok(Some(_)))), "{found:?}");
+    }
+    drop(lookups);
+    let stats = db.stats();
+    assert_eq!(stats.cold_reads - begun.cold_reads, 2);
+    assert_eq!(stats.cache_misses - begun.cache_misses, 2, "who looks again misses once");
+    assert_eq!(stats.gets_found - begun.gets_found, 2);
 }
 
 /// A read from the page cache completes like one from the block cache: no other thread, no waiting.

@@ -272,7 +272,7 @@ impl Engine {
         let mut synced = pin!(wal.sync());
         let poll = |context: &mut Context<'_>| synced.as_mut().poll(context);
         let now = || self.parts.environment.now();
-        wal.polling.along(&wal.durable, now, poll).await
+        wal.polling.along(|| wal.durable.awaited(), now, poll).await
     }
 
     /// A request to sync the log later. It does not keep the engine alive.

@@ -182,7 +182,7 @@ fn recover(
     let keyspaces = Arc::clone(version.keyspaces());
     let superversion = Superversion::new(1, 1, Seqno::ZERO, keyspaces, ranges.collect());
     let view = View::new(Arc::new(superversion), last_seqno);
-    let (reads, threads) = Pool::new(config.read_threads);
+    let (reads, threads) = Pool::new(config.read_threads, config.read_polling, &runtime);
     for (index, thread) in threads.into_iter().enumerate() {
         let body = thread.run(|panic| {
             let failure = Failure::panicked("read thread", &*panic);

@@ -55,7 +55,8 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, Failure> {
     let (bulk, bulk_inbox) = mailbox(BULK_INBOX_MAX);
     let (checkpoints, checkpoint_inbox) = mailbox(CHECKPOINT_INBOX_MAX);
     let (channels, reports) = Channels::new(config.compaction_threads);
-    let (reads, read_threads) = Pool::new(config.read_threads);
+    let (reads, read_threads) =
+        Pool::new(config.read_threads, config.read_polling, &environment.runtime);
     let (turns, turn_threads) = Turns::new();
 
     let budget = RangeBudget::of(config, version.ranges().len());

@@ -29,7 +29,7 @@ impl Damage {
     /// Does the same for the error of a read.
     #[cold]
     pub fn note_read(&self, error: &Error) {
-        if !matches!(error, Error::WouldBlock) {
+        if !matches!(error, Error::WouldBlock(_)) {
             self.note(&Failure::storage(error.duplicate()));
         }
     }

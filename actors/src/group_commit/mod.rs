@@ -1,9 +1,8 @@
 //! Group commit: one write and one sync answer everybody whose record was appended before they
 //! began.
 //!
-//! `Durable` knows who waits for what, and how far the log is. `Polling` is for one who waits
-//! alone. `GroupCommit` is the log thread's part: it takes what was appended, writes it, and
-//! decides what must be synced. Between any two of its steps others append and rotate, so it never
+//! `Durable` knows who waits for what, and how far the log is. `GroupCommit` is the log thread's
+//! part: it takes what was appended, writes it, and decides what must be synced. Between any two of its steps others append and rotate, so it never
 //! relies on what it saw under the seat before.
 //!
 //! Guarantees: whoever is answered is in the file (`Buffered`) or synced (`Synced`), with
@@ -12,7 +11,6 @@
 //! thread; `log_syncer` does.
 
 pub mod durable;
-pub mod polling;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

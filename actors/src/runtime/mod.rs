@@ -9,6 +9,7 @@
 pub mod cores;
 mod environment;
 pub mod jobs;
+pub mod polling;
 pub mod pool;
 mod side_by_side;
 mod turns;

@@ -2,12 +2,17 @@
 
 use crate::counter::Counter;
 use crate::failure::Failure;
+use crate::runtime::Runtime;
 use crate::runtime::jobs::{JobPlace, Jobs, Worker};
+use crate::runtime::polling::Polling;
 use futures::future::{Either, pending, select};
 use sluicedb_kernel::reply::reply;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 /// Most jobs that are queued per thread. Further callers wait in line.
 const JOBS_QUEUED_MAX: usize = 256;
@@ -16,7 +21,40 @@ const JOBS_QUEUED_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Pool {
     jobs: Jobs,
-    cold_reads: Arc<Counter>,
+    reads: Arc<ColdReads>,
+}
+
+/// The reads that miss every cache.
+#[derive(Debug)]
+struct ColdReads {
+    begun: Counter,
+    /// How many callers wait for one.
+    awaited: AtomicUsize,
+    polling: Polling,
+    /// The clock of those who poll.
+    runtime: Arc<dyn Runtime>,
+}
+
+impl ColdReads {
+    fn awaited(&self) -> usize {
+        self.awaited.load(Ordering::Relaxed)
+    }
+}
+
+/// A caller that waits for a cold read.
+struct Awaits<'a>(&'a ColdReads);
+
+impl<'a> Awaits<'a> {
+    fn new(reads: &'a ColdReads) -> Self {
+        reads.awaited.fetch_add(1, Ordering::Relaxed);
+        Self(reads)
+    }
+}
+
+impl Drop for Awaits<'_> {
+    fn drop(&mut self) {
+        self.0.awaited.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why work on an input was not done.
@@ -29,10 +67,21 @@ pub enum NotRun<W> {
 }
 
 impl Pool {
-    /// A pool and its `threads`. Run each of them on an OS thread of its own.
-    pub fn new(threads: usize) -> (Self, Vec<Worker>) {
+    /// A pool and its `threads`. Run each of them on an OS thread of its own. Who waits alone for a
+    /// read polls for it for at most `polling`.
+    pub fn new(
+        threads: usize,
+        polling: Duration,
+        runtime: &Arc<dyn Runtime>,
+    ) -> (Self, Vec<Worker>) {
         let (jobs, workers) = Jobs::new(threads, threads * JOBS_QUEUED_MAX);
-        (Self { jobs, cold_reads: Arc::default() }, workers)
+        let reads = ColdReads {
+            begun: Counter::default(),
+            awaited: AtomicUsize::new(0),
+            polling: Polling::new(polling),
+            runtime: Arc::clone(runtime),
+        };
+        (Self { jobs, reads: Arc::new(reads) }, workers)
     }
 
     /// Runs `job` on a thread of the pool. Waits while the queue is full.
@@ -60,8 +109,25 @@ impl Pool {
         &self,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        self.cold_reads.add(1);
+        self.reads.begun.add(1);
+        let _awaits = Awaits::new(&self.reads);
         self.run(read).await
+    }
+
+    /// What `attempt` finds soon in memory, because the system is reading it. `None` if the caller
+    /// is not the only one who waits for a read, or if that takes long: then a thread has to read.
+    ///
+    /// No thread is woken for a read that takes as long as waking two. A read that was found counts
+    /// as one of `read`.
+    ///
+    /// # Cancellation
+    /// No effect.
+    pub async fn soon<T>(&self, attempt: impl FnMut() -> Poll<T>) -> Option<T> {
+        let reads = &*self.reads;
+        let _awaits = Awaits::new(reads);
+        let now = || reads.runtime.now();
+        let found = reads.polling.attempts(|| reads.awaited(), now, attempt).await;
+        found.inspect(|_| reads.begun.add(1))
     }
 
     /// Runs `work` on `input` on a thread of the pool, unless `give_up` resolves first, while the
@@ -164,9 +230,9 @@ impl Pool {
         async { answer.await.map_err(|_| Failure::Closed)? }
     }
 
-    /// Reads that needed a read thread.
+    /// Reads that waited for the disk, or for a read thread.
     pub fn cold_reads(&self) -> u64 {
-        self.cold_reads.get()
+        self.reads.begun.get()
     }
 
     /// Jobs that wait for a thread.
@@ -183,15 +249,23 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Stepped;
     use futures::executor::block_on;
     use futures::future::ready;
+    use sluicedb_kernel::wake::trust;
     use std::sync::mpsc;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Poll, Wake, Waker};
+
+    /// With one thread.
+    fn pool(polling: Duration) -> (Pool, Vec<Worker>) {
+        let runtime: Arc<dyn Runtime> = Arc::new(Stepped::new());
+        Pool::new(1, polling, &runtime)
+    }
 
     /// Planted: a job that owns its input (it does not come back).
     #[test]
     fn the_input_of_work_that_is_not_done_comes_back() {
-        let (pool, mut workers) = Pool::new(1);
+        let (pool, mut workers) = pool(Duration::ZERO);
         let mut worker = Box::pin(workers.pop().expect("there is one").run(|_| ()));
         let context = &mut Context::from_waker(Waker::noop());
         let mut given_up = Box::pin(pool.run_on([1], |_| (), ready("late")));
@@ -207,7 +281,7 @@ mod tests {
     /// Planted: work that has begun is given up.
     #[test]
     fn work_that_has_begun_is_waited_for() {
-        let (pool, mut workers) = Pool::new(1);
+        let (pool, mut workers) = pool(Duration::ZERO);
         let worker = workers.pop().expect("there is one");
         let thread = std::thread::spawn(move || block_on(worker.run(|_| ())));
         let (begun, has_begun) = mpsc::channel();
@@ -230,10 +304,43 @@ mod tests {
         thread.join().expect("nothing panics there");
     }
 
+    struct Quick;
+
+    impl Wake for Quick {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    /// Planted: a read on a thread that is not counted as awaited; one that counts after it was
+    /// dropped; an attempt at the first poll.
+    #[test]
+    fn one_who_waits_alone_looks_again_and_two_go_to_a_thread() {
+        let (pool, _workers) = pool(Duration::from_micros(200));
+        let waker = Waker::from(Arc::new(Quick));
+        trust(&waker);
+        let context = &mut Context::from_waker(&waker);
+        let is_there = std::cell::Cell::new(true);
+        let look = || if is_there.get() { Poll::Ready(7) } else { Poll::Pending };
+        let mut alone = Box::pin(pool.soon(look));
+        assert_eq!(alone.as_mut().poll(context), Poll::Pending, "it has just looked");
+        assert_eq!(alone.as_mut().poll(context), Poll::Ready(Some(7)));
+        drop(alone);
+        let mut read = Box::pin(pool.read(|| 1));
+        assert!(read.as_mut().poll(context).is_pending());
+        let mut second = Box::pin(pool.soon(look));
+        assert_eq!(second.as_mut().poll(context), Poll::Ready(None), "the other one waits, too");
+        drop((read, second));
+        is_there.set(false);
+        let mut again = Box::pin(pool.soon(look));
+        assert_eq!(again.as_mut().poll(context), Poll::Pending, "it is alone again");
+        // The clock stands still.
+        assert_eq!(again.as_mut().poll(context), Poll::Ready(None));
+        assert_eq!(pool.cold_reads(), 2, "one was found, and one is on a thread");
+    }
+
     /// Planted: `run` without `catch_unwind` (the second read says `Closed`).
     #[test]
     fn b11_a_read_that_panics_is_told_so_and_the_next_one_is_served() {
-        let (pool, workers) = Pool::new(1);
+        let (pool, workers) = pool(Duration::ZERO);
         let workers = workers.into_iter().map(|worker| worker.run(|_| unreachable!("caught")));
         let serve = pin!(futures::future::join_all(workers));
         let reads = pin!(async {

@@ -316,7 +316,8 @@ impl WritePath {
             // What it waits for is no sync, so it does not poll.
             return poll_fn(poll).await;
         }
-        self.wal.polling.along(&self.wal.durable, || self.environment.now(), poll).await
+        let awaited = || self.wal.durable.awaited();
+        self.wal.polling.along(awaited, || self.environment.now(), poll).await
     }
 
     /// Sends a batch that is too heavy for this thread. The engine thread that handles it computes

@@ -398,7 +398,7 @@ mod tests {
             let mut cursor = MergeCursor::new(children);
             let mut failed = cursor.seek_first().is_err();
             while !failed && cursor.valid() {
-                failed = matches!(cursor.next(), Err(Error::WouldBlock));
+                failed = matches!(cursor.next(), Err(Error::WouldBlock(_)));
             }
             assert!(failed);
             assert!(!cursor.valid());

@@ -1,7 +1,7 @@
 //! A cursor over a sorted vector: the double and the oracle of the cursor tests.
 
 use super::Cursor;
-use crate::error::{Error, Result};
+use crate::error::{Error, Lacks, Result};
 use crate::key::{Kind, Seqno};
 
 /// One owned entry.
@@ -62,7 +62,7 @@ impl VecCursor {
         match &mut self.moves_before_failure {
             Some(0) => {
                 self.at = None;
-                Err(Error::WouldBlock)
+                Err(Error::WouldBlock(Lacks::Thread))
             }
             Some(left) => {
                 *left -= 1;

@@ -39,7 +39,7 @@ pub use reclaim::{Reclaim, ReclaimStep};
 pub use writer::MemtableWriter;
 
 use crate::buffer::{BufferStats, Chunk, ChunkClass, EntryAt, EntryHead, Grace, Phase};
-use crate::error::{Error, Result};
+use crate::error::{Error, Lacks, Result};
 use crate::key::{Kind, Seqno};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
@@ -353,7 +353,7 @@ impl EntryVersion<'_> {
     #[inline]
     pub fn value(&self, bytes_max: usize) -> Result<Option<Bytes>> {
         match self.0.whole() {
-            Some(entry) if entry.value.len() > bytes_max => Err(Error::WouldBlock),
+            Some(entry) if entry.value.len() > bytes_max => Err(Error::WouldBlock(Lacks::Thread)),
             Some(entry) => {
                 Ok((entry.kind == Kind::Put).then(|| Bytes::copy_from_slice(entry.value)))
             }
@@ -378,7 +378,7 @@ impl EntryVersion<'_> {
     fn straddling_value(self, bytes_max: usize) -> Result<Option<Bytes>> {
         let Some(bytes) = self.value_len() else { return Ok(None) };
         if bytes > bytes_max {
-            return Err(Error::WouldBlock);
+            return Err(Error::WouldBlock(Lacks::Thread));
         }
         let mut value = Vec::new();
         self.0.put_value(&mut value);

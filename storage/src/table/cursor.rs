@@ -184,6 +184,7 @@ impl TableCursor {
             check_short(&buffer[at..at + self.table.index().place(i).1])?;
         }
         let block = self.table.open_block(i, buffer, at)?;
+        self.table.missed();
         if self.how.fill_cache {
             self.table.cache(i, block.detached());
         }

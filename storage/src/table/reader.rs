@@ -13,7 +13,7 @@ use super::trailer::{
     ChecksumSeed, INFLATED_BYTES_MAX, OpenedBlock, check_bytes, check_trailer, raw_bytes, unshared,
     zeroed,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Lacks, Result};
 use crate::key::{Kind, Seqno};
 use crate::vfs::{File, Vfs};
 use bytes::Bytes;
@@ -66,7 +66,10 @@ pub struct Table {
 /// # Errors
 /// `WouldBlock` if it is not.
 pub(super) fn check_short(stored: &[u8]) -> Result<()> {
-    if raw_bytes(stored) > READ_AT_ONCE_BYTES_MAX { Err(Error::WouldBlock) } else { Ok(()) }
+    if raw_bytes(stored) > READ_AT_ONCE_BYTES_MAX {
+        return Err(Error::WouldBlock(Lacks::Thread));
+    }
+    Ok(())
 }
 
 impl Table {
@@ -346,29 +349,36 @@ impl Table {
         self.blocks.insert(i, block);
     }
 
-    /// Block `i`, which is not in the cache.
+    /// A block that was not in the cache was read in another way than by `fetch`.
+    pub(super) fn missed(&self) {
+        self.blocks.missed();
+    }
+
+    /// Block `i`, which is not in the cache. Counts as a miss.
     #[cold]
     pub(super) fn fetch(&self, i: usize, tier: ReadTier, fill_cache: bool) -> Result<Block> {
-        match (tier, fill_cache) {
-            (ReadTier::Disk, true) => self.blocks.get_or_read(i, || self.read_block(i)),
-            (ReadTier::Disk, false) => self.read_block(i),
+        let block = match (tier, fill_cache) {
+            (ReadTier::Disk, true) => self.blocks.get_or_read(i, || self.read_block(i))?,
+            (ReadTier::Disk, false) => self.read_block(i)?,
             (ReadTier::Memory, _) => {
                 let (offset, length) = self.index.place(i);
                 if length > READ_AT_ONCE_BYTES_MAX {
-                    return Err(Error::WouldBlock);
+                    return Err(Error::WouldBlock(Lacks::Thread));
                 }
                 let mut stored = zeroed(length);
                 if !self.try_read(unshared(&mut stored), offset)? {
-                    return Err(Error::WouldBlock);
+                    return Err(Error::WouldBlock(Lacks::Pages));
                 }
                 check_short(&stored)?;
                 let block = self.open_block(i, stored, 0)?;
                 if fill_cache {
                     self.cache(i, block.clone());
                 }
-                Ok(block)
+                block
             }
-        }
+        };
+        self.blocks.missed();
+        Ok(block)
     }
 
     /// Block `i` from the file, past the cache.

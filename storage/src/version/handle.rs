@@ -5,7 +5,7 @@
 //! manager removes the file (INVARIANT(delete-only-by-version-manager)).
 
 use super::table_cache::TableCache;
-use crate::error::{Error, Result};
+use crate::error::{Error, Lacks, Result};
 use crate::filename::FileNumber;
 use crate::sync::lock;
 use crate::table::{BlockPlaces, ReadTier, Table, TableMeta};
@@ -155,7 +155,7 @@ impl TableHandle {
     #[cold]
     fn open(self: &Arc<Self>, tier: ReadTier) -> Result<OpenTable> {
         if tier == ReadTier::Memory {
-            return Err(Error::WouldBlock);
+            return Err(Error::WouldBlock(Lacks::Thread));
         }
         let Some(cache) = &self.cache else {
             return Err(Error::invalid(format!("table {} is only planned with", self.meta.number)));

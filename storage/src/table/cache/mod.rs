@@ -173,7 +173,8 @@ impl BlockCache {
         self.counts.iter().map(|counts| counts.hits.load(Relaxed)).sum()
     }
 
-    /// Lookups that did not find their block, since the cache was made.
+    /// Lookups that did not find their block, and got it elsewhere, since the cache was made. Who may
+    /// not wait and asks again counts once.
     pub fn misses(&self) -> u64 {
         self.counts.iter().map(|counts| counts.misses.load(Relaxed)).sum()
     }
@@ -253,14 +254,17 @@ impl TableBlocks {
     pub(super) fn look<T>(&self, i: usize, read: impl FnOnce(&Block) -> T) -> Option<T> {
         let shard = if self.slots.lacks(i) { None } else { self.shard(i) };
         let found = shard.and_then(|shard| self.slots.look(i, &shard.grace, read));
-        let counts = self.cache.counts();
         if found.is_some() {
             // Two threads at once may count as one: an exact count costs as much as the pin.
-            counts.hits.store(counts.hits.load(Relaxed) + 1, Relaxed);
-        } else {
-            counts.misses.fetch_add(1, Relaxed);
+            let hits = &self.cache.counts().hits;
+            hits.store(hits.load(Relaxed) + 1, Relaxed);
         }
         found
+    }
+
+    /// A block that `look` had not found was got from elsewhere.
+    pub(super) fn missed(&self) {
+        self.cache.counts().misses.fetch_add(1, Relaxed);
     }
 
     /// Keeps block `i`, which was read without waiting.

@@ -33,7 +33,7 @@ fn walk(view: &View, reverse: bool, turns_max: usize) -> (Vec<Vec<u8>>, usize) {
     let mut out = ScanBatchBuilder::new();
     for turn in 1..=turns_max {
         let mut more = cursor.fill(&mut out, 1 << 20, 10);
-        if matches!(more, Err(Error::WouldBlock)) {
+        if matches!(more, Err(Error::WouldBlock(_))) {
             cursor.set_tier(ReadTier::Disk);
             more = cursor.fill(&mut out, 1 << 20, 10);
             cursor.set_tier(ReadTier::Memory);

@@ -313,7 +313,7 @@ pub(super) fn scan(
     loop {
         let mut out = ScanBatchBuilder::new();
         let mut more = cursor.fill(&mut out, 1 << 20, entries_max);
-        if matches!(more, Err(Error::WouldBlock)) {
+        if matches!(more, Err(Error::WouldBlock(_))) {
             cursor = cursor.fork();
             cursor.set_tier(ReadTier::Disk);
             more = cursor.fill(&mut out, 1 << 20, entries_max);
@@ -331,7 +331,7 @@ pub(super) fn scan(
         }
         for _ in 0..entries_max % 4 {
             let mut advanced = cursor.advance();
-            if matches!(advanced, Err(Error::WouldBlock)) {
+            if matches!(advanced, Err(Error::WouldBlock(_))) {
                 cursor.set_tier(ReadTier::Disk);
                 advanced = cursor.advance();
             }

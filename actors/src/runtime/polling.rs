@@ -1,22 +1,22 @@
 //! Who waits for the disk alone polls for the answer, for a short time.
 //!
-//! Where a sync takes as long as two changes of threads, a thread that goes to sleep for it makes
-//! the wait half as long again. So the only one who waits asks to be polled again at once. Its
-//! executor runs its other tasks and timers in between, and never sleeps: when the answer comes, it
-//! is there. The log's thread then gets the next record before it goes to sleep, either.
+//! Where a sync or a read takes as long as two changes of threads, a thread that goes to sleep for
+//! it makes the wait half as long again. So the only one who waits asks to be polled again at once.
+//! Its executor runs its other tasks and timers in between, and never sleeps: when the answer
+//! comes, it is there. The engine's thread then gets the next record, or the next read, before it
+//! goes to sleep, either.
 //!
 //! Polling takes a core's time. Now and then the thread offers its core to others, because the
-//! log's thread may be one of them: a scheduler would let it wait for a tick. Polling is given up
+//! engine's thread may be one of them: a scheduler would let it wait for a tick. Polling is given up
 //! where the disk is slow, or where somebody else keeps the core: at the limit, and as soon as much
 //! time has passed between two polls. Then the next waits sleep, twice as many after each attempt
 //! in vain (binary exponential backoff). So a busy machine or a slow disk sees one attempt in a
 //! thousand waits.
 //!
-//! Guarantees: nobody polls while two wait for a sync, nor for longer than the limit, nor with a
+//! Guarantees: nobody polls while two wait for the same thing, nor for longer than the limit, nor with a
 //! waker that may do more than queue a task. A wait that has polled in vain goes on as any other.
 //! Dropping it changes nothing. Does not: read a clock for a wait that is shared or sleeps.
 
-use super::durable::Durable;
 use sluicedb_kernel::sync::atomic::{AtomicU32, Ordering};
 use sluicedb_kernel::wake::is_trusted;
 use std::future::poll_fn;
@@ -39,7 +39,7 @@ const FORGOTTEN: u32 = 16;
 /// there would be a thousand polls for each sync, and who traces a task would see all of them.
 const PAUSES: u32 = 8;
 
-/// Whether waits poll. Its users need no order among each other.
+/// Whether waits of one kind poll. Its users need no order among each other.
 #[derive(Debug)]
 pub struct Polling {
     /// Zero: nobody polls.
@@ -64,48 +64,91 @@ impl Polling {
         Self { limit, asleep: AtomicU32::new(0), pause: AtomicU32::new(0) }
     }
 
-    /// Resolves as `poll` does, which waits for `durable`.
+    /// Resolves as `poll` does, which is one of `awaited` waits. `now` is the clock.
     ///
     /// # Cancellation
     /// As that of `poll`.
     pub async fn along<T>(
         &self,
-        durable: &Durable,
+        awaited: impl Fn() -> usize,
         now: impl Fn() -> Instant,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> T {
         let mut wait = Wait::Begins;
         poll_fn(|context| {
             let polled = poll(context);
-            if polled.is_pending() {
-                wait = self.go_on(wait, durable, context.waker(), &now);
-                if matches!(wait, Wait::Polls { .. }) {
-                    (0..PAUSES).for_each(|_| hint::spin_loop());
-                    context.waker().wake_by_ref();
-                }
-            } else if let Wait::Polls { last, .. } = wait {
-                if now().saturating_duration_since(last) > GAP_MAX {
-                    self.was_in_vain();
-                } else {
-                    let pause = self.pause.load(Ordering::Relaxed);
-                    self.pause.store(pause - pause.div_ceil(FORGOTTEN), Ordering::Relaxed);
-                }
+            if polled.is_ready() {
+                self.ends(wait, &now);
+            } else {
+                wait = self.go_on(wait, &awaited, context.waker(), &now);
             }
             polled
         })
         .await
     }
 
-    /// How a wait goes on that is not answered yet.
+    /// What `attempt` makes ready soon, which nobody else reports: it is asked at each poll but the
+    /// first, for the caller has just tried. `None` if this is not the only one of `awaited` waits,
+    /// or is given up.
+    ///
+    /// # Cancellation
+    /// No effect.
+    pub async fn attempts<T>(
+        &self,
+        awaited: impl Fn() -> usize,
+        now: impl Fn() -> Instant,
+        mut attempt: impl FnMut() -> Poll<T>,
+    ) -> Option<T> {
+        let mut wait = Wait::Begins;
+        poll_fn(|context| {
+            if matches!(wait, Wait::Polls { .. })
+                && let Poll::Ready(made) = attempt()
+            {
+                self.ends(wait, &now);
+                return Poll::Ready(Some(made));
+            }
+            wait = self.go_on(wait, &awaited, context.waker(), &now);
+            if matches!(wait, Wait::Polls { .. }) { Poll::Pending } else { Poll::Ready(None) }
+        })
+        .await
+    }
+
+    /// A wait ends with what it waited for.
+    fn ends(&self, wait: Wait, now: impl Fn() -> Instant) {
+        let Wait::Polls { last, .. } = wait else { return };
+        if now().saturating_duration_since(last) > GAP_MAX {
+            self.was_in_vain();
+        } else {
+            let pause = self.pause.load(Ordering::Relaxed);
+            self.pause.store(pause - pause.div_ceil(FORGOTTEN), Ordering::Relaxed);
+        }
+    }
+
+    /// How a wait goes on that is not answered yet. One that polls asks for its next poll.
     fn go_on(
         &self,
         wait: Wait,
-        durable: &Durable,
+        awaited: impl Fn() -> usize,
+        waker: &Waker,
+        now: impl Fn() -> Instant,
+    ) -> Wait {
+        let wait = self.next(wait, awaited, waker, now);
+        if matches!(wait, Wait::Polls { .. }) {
+            (0..PAUSES).for_each(|_| hint::spin_loop());
+            waker.wake_by_ref();
+        }
+        wait
+    }
+
+    fn next(
+        &self,
+        wait: Wait,
+        awaited: impl Fn() -> usize,
         waker: &Waker,
         now: impl Fn() -> Instant,
     ) -> Wait {
         // A foreign waker may do anything, and would do it many times.
-        let may_poll = || durable.awaited() == 1 && is_trusted(waker) && self.is_awake();
+        let may_poll = || awaited() == 1 && is_trusted(waker) && self.is_awake();
         match wait {
             Wait::Begins if !self.limit.is_zero() && may_poll() => {
                 let begun = now();
@@ -113,7 +156,7 @@ impl Polling {
                 Wait::Polls { begun, last: begun, gave_way: begun }
             }
             // It was alone before. Its attempt was not in vain.
-            Wait::Polls { .. } if durable.awaited() > 1 => Wait::Sleeps,
+            Wait::Polls { .. } if awaited() > 1 => Wait::Sleeps,
             Wait::Polls { begun, last, gave_way } => {
                 let at = now();
                 let gap = at.saturating_duration_since(last);

@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "where the clock of a test begins")]
 
 use super::*;
-use crate::group_commit::durable::{Committed, Durability};
+use crate::group_commit::durable::{Committed, Durability, Durable};
 use sluicedb_kernel::reply::{Answer, reply};
 use sluicedb_kernel::wake::trust;
 use sluicedb_storage::key::Seqno;
@@ -71,9 +71,13 @@ impl Bench {
     fn wait(&self) -> impl Future<Output = ()> {
         let mut answer = self.register();
         let now = || self.now();
-        self.polling.along(&self.durable, now, move |context| {
-            Pin::new(&mut answer).poll(context).map(|answered| assert!(answered.is_ok()))
-        })
+        self.polling.along(
+            || self.durable.awaited(),
+            now,
+            move |context| {
+                Pin::new(&mut answer).poll(context).map(|answered| assert!(answered.is_ok()))
+            },
+        )
     }
 
     /// Everything is synced.
@@ -237,4 +241,41 @@ fn a_wait_may_be_dropped_at_any_poll() {
         bench.sync();
         assert_eq!(bench.polled(1, STEP), 1);
     }
+}
+
+/// Planted: an attempt at the first poll; attempts that go on beyond the limit; one in vain that is
+/// not remembered.
+#[test]
+fn attempts_are_made_at_each_poll_but_the_first_until_the_limit() {
+    let bench = Bench::new(LIMIT);
+    let (made, ready) = (Cell::new(0), Cell::new(false));
+    let attempts = || {
+        bench.polling.attempts(
+            || 1,
+            || bench.now(),
+            || {
+                made.set(made.get() + 1);
+                if ready.get() { Poll::Ready(()) } else { Poll::Pending }
+            },
+        )
+    };
+    let waker = Waker::from(Arc::clone(&bench.wakes));
+    trust(&waker);
+    let context = &mut Context::from_waker(&waker);
+    let mut soon = pin!(attempts());
+    for polls in 0..10 {
+        assert_eq!((soon.as_mut().poll(context), made.get()), (Poll::Pending, polls));
+        assert_eq!(bench.wakes(), polls + 1);
+        bench.pass(STEP);
+    }
+    ready.set(true);
+    assert_eq!((soon.as_mut().poll(context), bench.wakes()), (Poll::Ready(Some(())), 10));
+    ready.set(false);
+    let mut never = pin!(attempts());
+    assert_eq!(never.as_mut().poll(context), Poll::Pending);
+    bench.pass(LIMIT);
+    assert_eq!(never.as_mut().poll(context), Poll::Ready(None));
+    made.set(0);
+    let mut next = pin!(attempts());
+    assert_eq!((next.as_mut().poll(context), made.get()), (Poll::Ready(None), 0));
 }
