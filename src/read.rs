@@ -18,9 +18,10 @@ impl Db {
     /// The value of `key`, or `None`.
     ///
     /// Completes on its first poll when the value, or the proof of its absence, is in memory or in
-    /// the page cache. Otherwise an engine thread reads the block. A small value is copied. A value
-    /// that is a good part of its block shares the block's memory. An engine thread copies a value
-    /// of more than 256 KiB that is not in a table yet.
+    /// the page cache. Otherwise it waits for the block: see
+    /// [`Options::read_polling_us`](crate::Options::read_polling_us). A small value is copied. A
+    /// value that is a good part of its block shares the block's memory. An engine thread copies a
+    /// value of more than 256 KiB that is not in a table yet.
     ///
     /// # Errors
     /// `Corrupt` or `Io` when a block cannot be read. The error names file and offset. Other keys

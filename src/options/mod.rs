@@ -144,11 +144,13 @@ pub struct Options {
     /// busy meanwhile: such a write takes up to twice the processor time. Set 0 under a quota, on a
     /// battery, or if each poll of a task is traced. Default 300; 0 = never; at most 1000.
     pub sync_polling_us: u64,
-    /// The longest time for which a reader polls for a block that an engine thread reads from the
-    /// disk, in microseconds. The same as `sync_polling_us` in all else: only in a task of tokio,
-    /// while no other caller waits for the disk, and given up where the disk takes longer. Gets
-    /// that go to a quick disk one after the other gain a sixth. Default 300; 0 = never; at most
-    /// 1000.
+    /// The longest time for which a `get` (or `contains_key`, `value_len`, `last_seqno`) looks
+    /// again and again whether the system has read the block that it lacks, in microseconds. As
+    /// with `sync_polling_us`, it does so only in a task of tokio, while no other read waits for
+    /// the disk, and rarely where the disk takes longer. Then a read thread reads the block.
+    ///
+    /// Gets from a quick disk, one after the other, are half as many again, and take no more
+    /// processor time. Default 300; 0 = never; at most 1000.
     pub read_polling_us: u64,
     /// Open a directory that belongs to another user, or that its group or everybody can write to.
     /// Whoever can change its files can change what is in the database, or make it unreadable.

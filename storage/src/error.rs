@@ -77,8 +77,8 @@ pub enum Error {
         /// What is wrong, and what would be right.
         what: String,
     },
-    /// A reader must not wait, and would have to. This never leaves the engine: the read is repeated
-    /// on a thread that may wait, or after a while.
+    /// A reader must not wait, and would have to. This never leaves the engine: the read is
+    /// repeated on a thread that may wait, or after a while.
     #[error("the block is not in memory")]
     WouldBlock(Lacks),
 }

@@ -2,8 +2,8 @@
 //! began.
 //!
 //! `Durable` knows who waits for what, and how far the log is. `GroupCommit` is the log thread's
-//! part: it takes what was appended, writes it, and decides what must be synced. Between any two of its steps others append and rotate, so it never
-//! relies on what it saw under the seat before.
+//! part: it takes what was appended, writes it, and decides what must be synced. Between any two of
+//! its steps others append and rotate, so it never relies on what it saw under the seat before.
 //!
 //! Guarantees: whoever is answered is in the file (`Buffered`) or synced (`Synced`), with
 //! everything before. A segment that was left is synced with the group that holds its last bytes,

@@ -7,15 +7,15 @@
 //! goes to sleep, either.
 //!
 //! Polling takes a core's time. Now and then the thread offers its core to others, because the
-//! engine's thread may be one of them: a scheduler would let it wait for a tick. Polling is given up
-//! where the disk is slow, or where somebody else keeps the core: at the limit, and as soon as much
-//! time has passed between two polls. Then the next waits sleep, twice as many after each attempt
-//! in vain (binary exponential backoff). So a busy machine or a slow disk sees one attempt in a
-//! thousand waits.
+//! engine's thread may be one of them: a scheduler would let it wait for a tick. Polling is given
+//! up where the disk is slow, or where somebody else keeps the core: at the limit, and as soon as
+//! much time has passed between two polls. Then the next waits sleep, twice as many after each
+//! attempt in vain (binary exponential backoff). So a busy machine or a slow disk sees one attempt
+//! in a thousand waits.
 //!
-//! Guarantees: nobody polls while two wait for the same thing, nor for longer than the limit, nor with a
-//! waker that may do more than queue a task. A wait that has polled in vain goes on as any other.
-//! Dropping it changes nothing. Does not: read a clock for a wait that is shared or sleeps.
+//! Guarantees: nobody polls while two wait for the same thing, nor for longer than the limit, nor
+//! with a waker that may do more than queue a task. A wait that has polled in vain goes on as any
+//! other. Dropping it changes nothing. Does not: read a clock for a wait that is shared or sleeps.
 
 use sluicedb_kernel::sync::atomic::{AtomicU32, Ordering};
 use sluicedb_kernel::wake::is_trusted;

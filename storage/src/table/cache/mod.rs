@@ -173,8 +173,8 @@ impl BlockCache {
         self.counts.iter().map(|counts| counts.hits.load(Relaxed)).sum()
     }
 
-    /// Lookups that did not find their block, and got it elsewhere, since the cache was made. Who may
-    /// not wait and asks again counts once.
+    /// Lookups that did not find their block, and got it elsewhere, since the cache was made. Who
+    /// may not wait and asks again counts once.
     pub fn misses(&self) -> u64 {
         self.counts.iter().map(|counts| counts.misses.load(Relaxed)).sum()
     }
