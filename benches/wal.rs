@@ -9,6 +9,7 @@ use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::codec::crc;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::side_by_side::OneByOne;
 use sluicedb_storage::vfs::{DiskVfs, Vfs};
 use sluicedb_storage::wal::{
     AppendPath, KnownLog, LogIdentity, LogItem, LogWriter, Predecessor, Spare, Unsynced,
@@ -224,7 +225,8 @@ fn read(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber, records: u64) {
     };
     let (last_seqno, closed, synced) = (Seqno::MAX, false, None);
     let known = KnownLog { floor: number, newest: Some(number), last_seqno, closed, synced };
-    let report = replay(vfs, dir, &IDENTITY, &known, &[number], &mut each).expect("it is intact");
+    let report =
+        replay(vfs, dir, &IDENTITY, &known, &[number], &OneByOne, &mut each).expect("it is intact");
     assert_eq!(report.records, records);
     black_box(bytes);
 }

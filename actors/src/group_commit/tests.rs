@@ -9,6 +9,7 @@ use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::codec;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::side_by_side::OneByOne;
 use sluicedb_storage::vfs::{CrashKind, MemVfs, Vfs};
 use sluicedb_storage::wal::{
     AppendPath, KnownLog, LogIdentity, LogItem, Predecessor, prepare_spare, replay,
@@ -84,7 +85,7 @@ impl Log {
         let dir = Path::new(DIR);
         let (floor, last_seqno, synced) = (FileNumber(1), Seqno::MAX, None);
         let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false, synced };
-        replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, each).unwrap().records
+        replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, &OneByOne, each).unwrap().records
     }
 }
 

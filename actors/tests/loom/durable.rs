@@ -11,6 +11,7 @@ use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::codec;
 use sluicedb_storage::filename::{FileKind, FileNumber};
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::side_by_side::OneByOne;
 use sluicedb_storage::vfs::{CrashKind, MemVfs, Vfs};
 use sluicedb_storage::wal::{
     AppendPath, KnownLog, LogIdentity, LogItem, LogWriter, Predecessor, Spare, Unsynced,
@@ -118,7 +119,8 @@ impl Log {
         let (dir, floor) = (Path::new(DIR), FileNumber(1));
         let (last_seqno, synced) = (Seqno::MAX, None);
         let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false, synced };
-        let report = replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, each).unwrap();
+        let report =
+            replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, &OneByOne, each).unwrap();
         assert!(report.last_seqno >= upto, "{upto} was promised: {report:?}");
     }
 }

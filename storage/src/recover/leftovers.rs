@@ -36,7 +36,7 @@ pub(super) struct Leftovers<'a> {
     /// The loaded manifest.
     manifest: FileNumber,
     /// Reads the whole log, and fails if it is not sound. `None` once it is known to be.
-    judge: Option<&'a dyn Fn() -> Result<()>>,
+    judge: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
     removed: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Leftovers<'a> {
         names: &[String],
         manifest: FileNumber,
         image: &Image,
-        judge: &'a dyn Fn() -> Result<()>,
+        judge: &'a (dyn Fn() -> Result<()> + Sync),
     ) -> Self {
         let prepared: BTreeSet<_> =
             image.prepared_slices().map(|(_, slice)| slice.number()).collect();

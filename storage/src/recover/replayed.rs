@@ -66,12 +66,13 @@ impl Replayed {
         let (prepared, masks) = (image.prepared.clone(), image.masks.clone());
         let (identity, known) = (LogIdentity { db_id }, known_log(&image));
         let (segments, given_out) = (segments(names), image.next_file_number);
-        let read = |each: &mut dyn FnMut(wal::LogItem<'_>) -> Result<()>| {
+        let side_by_side = options.side_by_side.as_ref();
+        let read = |each: &mut (dyn FnMut(wal::LogItem<'_>) -> Result<()> + Send)| {
             let mut each = |item: wal::LogItem<'_>| {
                 change_is_known(&item, given_out, &path)?;
                 each(item)
             };
-            let log = wal::replay(vfs, dir, &identity, &known, &segments, &mut each)?;
+            let log = wal::replay(vfs, dir, &identity, &known, &segments, side_by_side, &mut each)?;
             check_counter(dir, "a sequence number", log.last_seqno.0)?;
             Ok(log)
         };
@@ -124,9 +125,8 @@ impl Replayed {
         let installed =
             installed.map_err(|conflict| Error::corrupt(&path, 0, conflict.to_string()));
         // INVARIANT(leftovers-after-the-log): before the manifest, if there was no table.
-        let installed = installed.and_then(|version| {
-            replay.leftovers.remove(vfs, dir, options.side_by_side.as_ref()).map(|()| version)
-        });
+        let installed = installed
+            .and_then(|version| replay.leftovers.remove(vfs, dir, side_by_side).map(|()| version));
         let version = match installed {
             Ok(version) => version,
             Err(error) => {

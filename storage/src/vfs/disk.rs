@@ -305,8 +305,8 @@ impl File for DiskFile {
         linux::next_data(&self.file, offset)
     }
 
-    fn drop_cache(&self) {
-        linux::drop_cache(&self.file);
+    fn drop_cache(&self, upto: u64) {
+        linux::drop_cache(&self.file, upto);
     }
 
     fn map_for_writing(&self, len: usize) -> io::Result<Option<Arc<dyn Mapping>>> {
@@ -436,10 +436,12 @@ mod linux {
         }
     }
 
-    pub(super) fn drop_cache(file: &OsFile) {
-        let whole: Option<NonZeroU64> = None;
+    pub(super) fn drop_cache(file: &OsFile, upto: u64) {
+        // A folio goes as a whole, or stays. No length means all.
+        let bytes = upto.checked_next_multiple_of(FOLIO_BYTES_MAX as u64);
+        let bytes = bytes.filter(|bytes| i64::try_from(*bytes).is_ok()).and_then(NonZeroU64::new);
         // Only advice: nothing depends on it.
-        let _ = rustix::fs::fadvise(file, 0, whole, rustix::fs::Advice::DontNeed);
+        let _ = rustix::fs::fadvise(file, 0, bytes, rustix::fs::Advice::DontNeed);
     }
 
     /// The largest unit in which the page cache holds a file.
@@ -554,7 +556,7 @@ mod linux {
         Ok(Some(offset))
     }
 
-    pub(super) fn drop_cache(_: &OsFile) {}
+    pub(super) fn drop_cache(_: &OsFile, _: u64) {}
 
     pub(super) fn folio_start(offset: usize) -> usize {
         offset

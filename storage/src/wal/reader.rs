@@ -26,6 +26,7 @@ use crate::change::ChangeId;
 use crate::error::{Error, Result};
 use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
+use crate::side_by_side::{Piece, SideBySide};
 use crate::vfs::Vfs;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,8 +89,11 @@ pub struct ReplayReport {
 /// Calls `each` for every batch and every change of the log in `dir`, in order.
 ///
 /// `segments` are the numbers of all `.wal` files there, ascending. Those below `known.floor` are
-/// ignored. Blocks on the disk: reads at its speed, in pieces of 1 MiB. One segment is open at a
-/// time.
+/// ignored. Blocks on the disk: reads at its speed, in pieces of 1 MiB.
+///
+/// Segments without a first record are looked through `side_by_side` with the records. Usually they
+/// are spares, and may be longer than the log: they have to be read, because one of their records
+/// could confirm what is torn.
 ///
 /// # Errors
 /// `Corrupt`, `Missing` or `Unsupported`, naming the file and offset, for anything but a torn tail;
@@ -100,7 +104,8 @@ pub fn replay(
     identity: &LogIdentity,
     known: &KnownLog,
     segments: &[FileNumber],
-    each: &mut dyn FnMut(LogItem<'_>) -> Result<()>,
+    side_by_side: &dyn SideBySide,
+    each: &mut (dyn FnMut(LogItem<'_>) -> Result<()> + Send),
 ) -> Result<ReplayReport> {
     assert!(segments.is_sorted_by(|a, b| a < b), "segments are listed once each, ascending");
     let mut files = Vec::new();
@@ -109,9 +114,50 @@ pub fn replay(
     }
     let log = LogFiles { dir, known, files, unreadable: Vec::new() };
     log.check_present()?;
-    let report = log.replay(each)?;
+    let mut followed = None;
+    let mut strays: Vec<Option<Result<Stray>>> = log.files.iter().map(|_| None).collect();
+    let follow: Piece<'_> = Box::new(|| followed = Some(log.follow(each)));
+    let unused = log.files.iter().zip(&mut strays).filter(|(file, _)| file.begin.is_none());
+    let look = unused
+        .map(|(file, stray)| -> Piece<'_> { Box::new(move || *stray = Some(Stray::look(file))) });
+    side_by_side.run(std::iter::once(follow).chain(look).collect());
+    let followed = followed.expect("every piece has run")?;
+    let report = log.finish(followed, &mut strays)?;
     log.check_end(&report)?;
     Ok(report)
+}
+
+/// What the chain of segments ends with.
+pub(super) enum Followed {
+    /// The close mark, or there is no log.
+    End(ReplayReport),
+    /// Nothing: no segment is used. They may be spares, or their first records may be torn or
+    /// damaged.
+    Unused,
+    /// A record that is missing, at `offset` of the file at index `at`. What is there may claim to
+    /// end at `claimed_end`.
+    Cut { report: ReplayReport, at: usize, offset: u64, claimed_end: Option<u64> },
+}
+
+/// The records of a segment to which no chain leads.
+pub(super) struct Stray {
+    bytes: u64,
+    /// The first of them before which something was durable.
+    confirms_at: Option<u64>,
+}
+
+impl Stray {
+    fn look(segment: &Segment) -> Result<Self> {
+        let mut stray = Self { bytes: 0, confirms_at: None };
+        segment.window()?.scan(RECORDS_AT, |found, record, end| {
+            stray.bytes += end - found;
+            if record.synced_to > 0 {
+                stray.confirms_at = Some(found);
+            }
+            stray.confirms_at.is_none()
+        })?;
+        Ok(stray)
+    }
 }
 
 impl ReplayReport {
@@ -144,19 +190,18 @@ impl LogFiles<'_> {
         self.known.newest.map_or(Ok(()), |newest| self.present(newest))
     }
 
-    pub(super) fn replay(
+    /// Passes on the records of the chain, up to the first one that is missing.
+    pub(super) fn follow(
         &self,
         each: &mut dyn FnMut(LogItem<'_>) -> Result<()>,
-    ) -> Result<ReplayReport> {
+    ) -> Result<Followed> {
         let mut report = ReplayReport::empty();
         let Some(mut at) = self.first()? else {
-            if self.files.is_empty() {
-                return Ok(report);
-            }
-            // There is nothing to replay. The segments may be unused spares, or their begin records
-            // may be torn or damaged.
-            let report = self.cut(report, 0, RECORDS_AT, None)?;
-            return Ok(if report.bytes_dropped == 0 { ReplayReport::empty() } else { report });
+            return Ok(if self.files.is_empty() {
+                Followed::End(report)
+            } else {
+                Followed::Unused
+            });
         };
         loop {
             let segment = &self.files[at];
@@ -164,7 +209,7 @@ impl LogFiles<'_> {
             let outcome = segment.replay(begin, &mut report, each)?;
             let next = self.successor(at)?;
             if outcome.closed {
-                let Some((next, _)) = next else { return Ok(report) };
+                let Some((next, _)) = next else { return Ok(Followed::End(report)) };
                 let what =
                     format!("log segment {} was closed, yet this one is used", segment.number);
                 return Err(Error::corrupt(&self.files[next].path, RECORDS_AT, what));
@@ -173,7 +218,8 @@ impl LogFiles<'_> {
             outcome.continued.map_or(Ok(()), |next| self.present(next))?;
             match next {
                 Some((_, link)) if outcome.end < link.final_length => {
-                    return self.cut(report, at, outcome.end, Some(link.final_length));
+                    let (offset, claimed_end) = (outcome.end, Some(link.final_length));
+                    return Ok(Followed::Cut { report, at, offset, claimed_end });
                 }
                 Some((next, link)) => {
                     outcome.check(segment, self.files[next].number, &link, report.last_seqno)?;
@@ -184,8 +230,31 @@ impl LogFiles<'_> {
                     // next one.
                     let next = outcome.continued.and_then(|next| self.index(next));
                     let (at, offset) = next.map_or((at, outcome.end), |next| (next, RECORDS_AT));
-                    return self.cut(report, at, offset, outcome.claimed_end);
+                    let claimed_end = outcome.claimed_end;
+                    return Ok(Followed::Cut { report, at, offset, claimed_end });
                 }
+            }
+        }
+    }
+
+    /// Judges how the chain ends. Takes those `strays` that were looked for, by index, and looks
+    /// for the others.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub(super) fn finish(
+        &self,
+        followed: Followed,
+        strays: &mut [Option<Result<Stray>>],
+    ) -> Result<ReplayReport> {
+        match followed {
+            Followed::End(report) => Ok(report),
+            Followed::Unused => {
+                let report = self.cut(ReplayReport::empty(), 0, RECORDS_AT, None, strays)?;
+                Ok(if report.bytes_dropped == 0 { ReplayReport::empty() } else { report })
+            }
+            Followed::Cut { report, at, offset, claimed_end } => {
+                self.cut(report, at, offset, claimed_end, strays)
             }
         }
     }
@@ -261,6 +330,7 @@ impl LogFiles<'_> {
         at: usize,
         offset: u64,
         claimed_end: Option<u64>,
+        strays: &mut [Option<Result<Stray>>],
     ) -> Result<ReplayReport> {
         let stopped = &self.files[at];
         let mut confirmed_by: Option<String> = None;
@@ -272,28 +342,26 @@ impl LogFiles<'_> {
             }
             confirmed_by.is_none()
         })?;
-        for later in &self.files[at + 1..] {
+        for (later, file) in self.files.iter().enumerate().skip(at + 1) {
             if confirmed_by.is_some() {
                 break;
             }
-            if let Some(link) = later.link() {
+            if let Some(link) = file.link() {
                 let confirmed = match link.number.cmp(&stopped.number) {
                     std::cmp::Ordering::Less => false,
                     std::cmp::Ordering::Equal => link.synced_length > offset,
                     std::cmp::Ordering::Greater => link.synced_length > 0,
                 };
                 if confirmed {
-                    confirmed_by = Some(format!("the beginning of {}", later.path.display()));
+                    confirmed_by = Some(format!("the beginning of {}", file.path.display()));
                     break;
                 }
             }
-            later.window()?.scan(RECORDS_AT, |found, record, end| {
-                dropped = dropped.saturating_add(end - found);
-                if record.synced_to > 0 {
-                    confirmed_by = Some(format!("{} at offset {found}", later.path.display()));
-                }
-                confirmed_by.is_none()
-            })?;
+            let looked = strays.get_mut(later).and_then(Option::take);
+            let stray = looked.unwrap_or_else(|| Stray::look(file))?;
+            dropped = dropped.saturating_add(stray.bytes);
+            let at = |found| format!("{} at offset {found}", file.path.display());
+            confirmed_by = stray.confirms_at.map(at);
         }
         if let Some(witness) = confirmed_by {
             let what = format!("the log is damaged: {witness} confirms what was here");

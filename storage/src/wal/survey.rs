@@ -50,7 +50,7 @@ pub fn survey(
     }
     let log = LogFiles { dir, known, files, unreadable };
     let whole = log.check_present().and_then(|()| {
-        let report = log.replay(each)?;
+        let report = log.finish(log.follow(each)?, &mut [])?;
         log.check_end(&report)?;
         Ok(report)
     });
@@ -69,7 +69,7 @@ pub fn survey(
 fn inspect(log: &LogFiles<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
     let segment = &log.files[at];
     let lost = |offset, claimed_end, tell: &mut dyn FnMut(Error)| {
-        if let Err(error) = log.cut(ReplayReport::empty(), at, offset, claimed_end) {
+        if let Err(error) = log.cut(ReplayReport::empty(), at, offset, claimed_end, &mut []) {
             tell(error);
         }
     };

@@ -13,6 +13,7 @@ use crate::change::ChangeId;
 use crate::codec::crc;
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
+use crate::side_by_side::OneByOne;
 use crate::vfs::{CrashKind, DiskVfs, Fault, FaultVfs, MemVfs, OperationKind, Vfs};
 use bench::*;
 use std::path::Path;
@@ -368,7 +369,7 @@ fn stores_survive_the_syncs_beside_them() {
         seen += 1;
         Ok(())
     };
-    replay(&vfs, home.path(), &IDENTITY, &known(1), &[number], &mut each).unwrap();
+    replay(&vfs, home.path(), &IDENTITY, &known(1), &[number], &OneByOne, &mut each).unwrap();
     assert_eq!(seen, next - 1);
 }
 
@@ -399,7 +400,7 @@ fn an_error_of_the_receiver_ends_replay() {
         Err(Error::invalid("enough"))
     };
     let dir = Path::new(DIR);
-    let result = replay(&vfs, dir, &IDENTITY, &known(1), &[FileNumber(1)], &mut each);
+    let result = replay(&vfs, dir, &IDENTITY, &known(1), &[FileNumber(1)], &OneByOne, &mut each);
     assert!(matches!(result, Err(Error::Invalid { .. })));
     assert_eq!(calls, 1);
 }

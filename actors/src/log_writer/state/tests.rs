@@ -5,6 +5,7 @@
 use super::*;
 use sluicedb_storage::batch::WriteBatch;
 use sluicedb_storage::filename::{FileKind, FileNumber};
+use sluicedb_storage::side_by_side::OneByOne;
 use sluicedb_storage::vfs::{MemVfs, Vfs};
 use sluicedb_storage::wal::{
     KnownLog, LogIdentity, LogItem, Predecessor, Unsynced, prepare_spare, replay,
@@ -82,7 +83,8 @@ impl Bench {
             Ok(())
         };
         let dir = Path::new(DIR);
-        let report = replay(&self.vfs, dir, &IDENTITY, &known, &numbers, &mut each).unwrap();
+        let report =
+            replay(&self.vfs, dir, &IDENTITY, &known, &numbers, &OneByOne, &mut each).unwrap();
         assert_eq!(report.last_seqno, self.state.last_seqno());
         found
     }

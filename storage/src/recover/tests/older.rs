@@ -1,6 +1,7 @@
 //! A log file that is older than the manifest.
 
 use super::*;
+use crate::side_by_side::OneByOne;
 
 /// A database whose log has one segment; `early` is what that had before the last batches.
 struct Disk {
@@ -146,7 +147,10 @@ fn a_log_of_an_earlier_build_may_lack_its_beginning() {
     for (synced, is_sound) in [(None, true), (Some(Seqno::ZERO), false)] {
         let (newest, last_seqno) = (Some(number), Seqno::MAX);
         let known = KnownLog { floor: number, newest, last_seqno, closed: false, synced };
-        let read = crate::wal::replay(&vfs, &dir(), &identity, &known, &[number], &mut |_| Ok(()));
+        let read =
+            crate::wal::replay(&vfs, &dir(), &identity, &known, &[number], &OneByOne, &mut |_| {
+                Ok(())
+            });
         assert_eq!(read.is_ok(), is_sound, "{synced:?}: {read:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! A log on a simulated disk, and what writes it, syncs it and replays it.
 
 use super::*;
+use crate::side_by_side::OneByOne;
 
 pub(super) const DIR: &str = "/db";
 /// Length of the begin record of a segment that continues another one.
@@ -64,7 +65,8 @@ pub(super) fn replay_all(vfs: &MemVfs, floor: u64) -> Result<Replayed> {
         });
         Ok(())
     };
-    let report = replay(&vfs, Path::new(DIR), &IDENTITY, &known(floor), &numbers, &mut each)?;
+    let report =
+        replay(&vfs, Path::new(DIR), &IDENTITY, &known(floor), &numbers, &OneByOne, &mut each)?;
     Ok((records, report))
 }
 
