@@ -8,11 +8,13 @@ use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use sluicedb_storage::Error as StorageError;
+use sluicedb_storage::Lacks;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::points::Holder;
 use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::view::{Exists, LastSeqno, Value, ValueLen, View, Want};
+use std::ops::ControlFlow::{self, Break, Continue};
 
 impl Db {
     /// The value of `key`, or `None`.
@@ -42,7 +44,10 @@ impl Db {
     /// ```
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         coop::one().await;
-        self.look_up::<Value>(key.as_ref()).await
+        match self.look_up_now::<Value>(key.as_ref()) {
+            Break(answer) => answer,
+            Continue(lacks) => self.look_up_late::<Value>(key.as_ref(), lacks).await,
+        }
     }
 
     /// Does `key` have a value? As [`get`](Self::get), without copying the value.
@@ -64,7 +69,10 @@ impl Db {
     /// ```
     pub async fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         coop::one().await;
-        self.look_up::<Exists>(key.as_ref()).await
+        match self.look_up_now::<Exists>(key.as_ref()) {
+            Break(answer) => answer,
+            Continue(lacks) => self.look_up_late::<Exists>(key.as_ref(), lacks).await,
+        }
     }
 
     /// The values of `keys`, in their order and all at one instant. Values in memory are read at
@@ -113,7 +121,10 @@ impl Db {
     /// ```
     pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
         coop::one().await;
-        self.look_up::<ValueLen>(key.as_ref()).await
+        match self.look_up_now::<ValueLen>(key.as_ref()) {
+            Break(answer) => answer,
+            Continue(lacks) => self.look_up_late::<ValueLen>(key.as_ref(), lacks).await,
+        }
     }
 
     /// The sequence number of the last write of `key`: the one that [`put`](Self::put) returned, or
@@ -146,8 +157,11 @@ impl Db {
     /// ```
     pub async fn last_seqno(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>> {
         coop::one().await;
-        let seqno = self.look_up::<LastSeqno>(key.as_ref()).await?;
-        Ok(seqno.map(|Seqno(number)| number))
+        let seqno = match self.look_up_now::<LastSeqno>(key.as_ref()) {
+            Break(seqno) => seqno,
+            Continue(lacks) => self.look_up_late::<LastSeqno>(key.as_ref(), lacks).await,
+        };
+        Ok(seqno?.map(|Seqno(number)| number))
     }
 
     /// The first entry in `range`, or `None`. Costs as much as the first entry of a scan.
@@ -276,19 +290,24 @@ impl Db {
         Snapshot::new(self.reader_of(self.engine().labelled_view(label.as_ref())))
     }
 
-    /// What `W` wants to know of `key`. Pins a view only for a read thread.
+    /// What `W` wants to know of `key`, or what that lacks. Apart from `look_up_late`, because a
+    /// future costs more than a call.
     #[inline]
-    async fn look_up<W: Want>(&self, key: &[u8]) -> Result<W::Answer> {
+    fn look_up_now<W: Want>(&self, key: &[u8]) -> ControlFlow<Result<W::Answer>, Lacks> {
+        match self.engine().look_up::<W>(self.keyspace_id(), key, ReadTier::Memory) {
+            Err(StorageError::WouldBlock(lacks)) => Continue(lacks),
+            // The engine has taken note of damage.
+            read => Break(self.cold().counted::<W>(read.map_err(Into::into))),
+        }
+    }
+
+    /// The same, after it lacked something. Pins a view only for a read thread.
+    async fn look_up_late<W: Want>(&self, key: &[u8], lacks: Lacks) -> Result<W::Answer> {
         let look_up = || self.engine().look_up::<W>(self.keyspace_id(), key, ReadTier::Memory);
-        let read = match look_up() {
-            Err(StorageError::WouldBlock(lacks)) => match self.cold().soon(lacks, look_up).await {
-                Some(read) => read,
-                None => return self.reader(Holder::Lookup).look_up_cold::<W>(key).await,
-            },
-            read => read,
-        };
-        // The engine has taken note of damage.
-        self.cold().counted::<W>(read.map_err(Into::into))
+        match self.cold().soon(lacks, look_up).await {
+            Some(read) => self.cold().counted::<W>(read.map_err(Into::into)),
+            None => self.reader(Holder::Lookup).look_up_cold::<W>(key).await,
+        }
     }
 
     pub(crate) fn reader(&self, holder: Holder) -> Reader {

@@ -72,7 +72,7 @@ impl Cold {
             Err(StorageError::WouldBlock(Lacks::Thread)) => Poll::Ready(None),
             read => Poll::Ready(Some(read)),
         };
-        self.0.pool.soon(attempt).await.flatten()
+        self.0.pool.soon(attempt).await
     }
 
     pub(crate) async fn on_read_thread<T: Send + 'static>(

@@ -87,9 +87,9 @@ impl Polling {
         .await
     }
 
-    /// What `attempt` makes ready soon, which nobody else reports: it is asked at each poll but the
-    /// first, for the caller has just tried. `None` if this is not the only one of `awaited` waits,
-    /// or is given up.
+    /// What `attempt` finds soon, which nobody else reports: it is asked at each poll but the
+    /// first, for the caller has just tried. `None` if it gives up, if this is not the only one of
+    /// `awaited` waits, or if it takes long.
     ///
     /// # Cancellation
     /// No effect.
@@ -97,15 +97,17 @@ impl Polling {
         &self,
         awaited: impl Fn() -> usize,
         now: impl Fn() -> Instant,
-        mut attempt: impl FnMut() -> Poll<T>,
+        mut attempt: impl FnMut() -> Poll<Option<T>>,
     ) -> Option<T> {
         let mut wait = Wait::Begins;
         poll_fn(|context| {
             if matches!(wait, Wait::Polls { .. })
-                && let Poll::Ready(made) = attempt()
+                && let Poll::Ready(found) = attempt()
             {
-                self.ends(wait, &now);
-                return Poll::Ready(Some(made));
+                if found.is_some() {
+                    self.ends(wait, &now);
+                }
+                return Poll::Ready(found);
             }
             wait = self.go_on(wait, &awaited, context.waker(), &now);
             if matches!(wait, Wait::Polls { .. }) { Poll::Pending } else { Poll::Ready(None) }
@@ -155,8 +157,8 @@ impl Polling {
                 thread::yield_now();
                 Wait::Polls { begun, last: begun, gave_way: begun }
             }
-            // It was alone before. Its attempt was not in vain.
-            Wait::Polls { .. } if awaited() > 1 => Wait::Sleeps,
+            // It was alone before, or another task polls it now. Its attempt was not in vain.
+            Wait::Polls { .. } if awaited() > 1 || !is_trusted(waker) => Wait::Sleeps,
             Wait::Polls { begun, last, gave_way } => {
                 let at = now();
                 let gap = at.saturating_duration_since(last);

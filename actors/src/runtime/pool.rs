@@ -41,17 +41,17 @@ impl ColdReads {
     }
 }
 
-/// A caller that waits for a cold read.
-struct Awaits<'a>(&'a ColdReads);
+/// A cold read that is awaited, until this is dropped.
+struct Awaited(Arc<ColdReads>);
 
-impl<'a> Awaits<'a> {
-    fn new(reads: &'a ColdReads) -> Self {
+impl Awaited {
+    fn new(reads: &Arc<ColdReads>) -> Self {
         reads.awaited.fetch_add(1, Ordering::Relaxed);
-        Self(reads)
+        Self(Arc::clone(reads))
     }
 }
 
-impl Drop for Awaits<'_> {
+impl Drop for Awaited {
     fn drop(&mut self) {
         self.0.awaited.fetch_sub(1, Ordering::Relaxed);
     }
@@ -110,21 +110,27 @@ impl Pool {
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
         self.reads.begun.add(1);
-        let _awaits = Awaits::new(&self.reads);
+        let awaited = Awaited::new(&self.reads);
+        let read = move || {
+            let result = read();
+            // Whoever has the result may poll for the next one at once.
+            drop(awaited);
+            result
+        };
         self.run(read).await
     }
 
-    /// What `attempt` finds soon in memory, because the system is reading it. `None` if the caller
-    /// is not the only one who waits for a read, or if that takes long: then a thread has to read.
+    /// What `attempt` finds soon in memory, because the system is reading it. `None` if a thread
+    /// has to read: the attempt gives up, or others wait for a read, too, or it takes long.
     ///
     /// No thread is woken for a read that takes as long as waking two. A read that was found counts
     /// as one of `read`.
     ///
     /// # Cancellation
     /// No effect.
-    pub async fn soon<T>(&self, attempt: impl FnMut() -> Poll<T>) -> Option<T> {
+    pub async fn soon<T>(&self, attempt: impl FnMut() -> Poll<Option<T>>) -> Option<T> {
         let reads = &*self.reads;
-        let _awaits = Awaits::new(reads);
+        let _awaited = Awaited::new(&self.reads);
         let now = || reads.runtime.now();
         let found = reads.polling.attempts(|| reads.awaited(), now, attempt).await;
         found.inspect(|_| reads.begun.add(1))
@@ -311,15 +317,17 @@ mod tests {
     }
 
     /// Planted: a read on a thread that is not counted as awaited; one that counts after it was
-    /// dropped; an attempt at the first poll.
+    /// dropped, or until its result is taken; an attempt at the first poll; one that gives up and
+    /// counts.
     #[test]
     fn one_who_waits_alone_looks_again_and_two_go_to_a_thread() {
-        let (pool, _workers) = pool(Duration::from_micros(200));
+        let (pool, mut workers) = pool(Duration::from_micros(200));
+        let mut worker = Box::pin(workers.pop().expect("there is one").run(|_| ()));
         let waker = Waker::from(Arc::new(Quick));
         trust(&waker);
         let context = &mut Context::from_waker(&waker);
         let is_there = std::cell::Cell::new(true);
-        let look = || if is_there.get() { Poll::Ready(7) } else { Poll::Pending };
+        let look = || if is_there.get() { Poll::Ready(Some(7)) } else { Poll::Pending };
         let mut alone = Box::pin(pool.soon(look));
         assert_eq!(alone.as_mut().poll(context), Poll::Pending, "it has just looked");
         assert_eq!(alone.as_mut().poll(context), Poll::Ready(Some(7)));
@@ -328,13 +336,25 @@ mod tests {
         assert!(read.as_mut().poll(context).is_pending());
         let mut second = Box::pin(pool.soon(look));
         assert_eq!(second.as_mut().poll(context), Poll::Ready(None), "the other one waits, too");
-        drop((read, second));
+        drop(second);
+        assert!(worker.as_mut().poll(context).is_pending());
+        let mut third = Box::pin(pool.soon(look));
+        assert_eq!(third.as_mut().poll(context), Poll::Pending, "the other one has its result");
+        drop((read, third));
+        let mut late = Box::pin(pool.read(|| 1));
+        assert!(late.as_mut().poll(context).is_pending());
+        drop(late);
+        assert!(worker.as_mut().poll(context).is_pending(), "it is run, and nobody wants it");
+        let mut gives_up = Box::pin(pool.soon(|| Poll::Ready(None::<i32>)));
+        assert_eq!(gives_up.as_mut().poll(context), Poll::Pending);
+        assert_eq!(gives_up.as_mut().poll(context), Poll::Ready(None));
+        drop(gives_up);
         is_there.set(false);
         let mut again = Box::pin(pool.soon(look));
         assert_eq!(again.as_mut().poll(context), Poll::Pending, "it is alone again");
         // The clock stands still.
         assert_eq!(again.as_mut().poll(context), Poll::Ready(None));
-        assert_eq!(pool.cold_reads(), 2, "one was found, and one is on a thread");
+        assert_eq!(pool.cold_reads(), 3, "one was found, and two were read on a thread");
     }
 
     /// Planted: `run` without `catch_unwind` (the second read says `Closed`).

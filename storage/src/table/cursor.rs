@@ -172,6 +172,7 @@ impl TableCursor {
         } else if self.read_ahead(i, forward)?
             && let Some((buffer, at)) = self.window.find(offset, length)
         {
+            self.table.missed();
             return self.open_ahead(i, buffer, at);
         }
         self.table.fetch(i, self.how.tier, self.how.fill_cache)
@@ -184,7 +185,6 @@ impl TableCursor {
             check_short(&buffer[at..at + self.table.index().place(i).1])?;
         }
         let block = self.table.open_block(i, buffer, at)?;
-        self.table.missed();
         if self.how.fill_cache {
             self.table.cache(i, block.detached());
         }

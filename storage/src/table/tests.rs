@@ -320,6 +320,23 @@ fn a_value_that_is_kept_survives_the_window_it_was_read_in() {
     assert!(kept.iter().zip(model.values()).all(|(value, (.., want))| value == want));
 }
 
+/// A block that was read ahead was never looked for. Planted: each of them counts.
+#[test]
+fn what_is_read_ahead_is_missed_once() {
+    let model = model(13, 2000);
+    let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
+    write(&vfs, &model, &TableOptions::default()).unwrap();
+    let cache = BlockCache::new(0);
+    let table = open(&vfs, &cache).unwrap();
+    let mut cursor = table.cursor(CursorOptions { readahead_bytes: 40_000, ..Default::default() });
+    cursor.seek_first().unwrap();
+    while cursor.valid() {
+        cursor.next().unwrap();
+    }
+    let blocks = table.data_blocks() as u64;
+    assert!((1..blocks / 2).contains(&cache.misses()), "{} of {blocks}", cache.misses());
+}
+
 #[test]
 fn a_table_is_refused_where_the_manifest_expects_another() {
     let model = model(12, 100);

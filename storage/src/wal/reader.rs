@@ -93,7 +93,7 @@ pub struct ReplayReport {
 ///
 /// Segments without a first record are looked through `side_by_side` with the records. Usually they
 /// are spares, and may be longer than the log: they have to be read, because one of their records
-/// could confirm what is torn.
+/// could confirm what is torn. One file is open for each piece that runs.
 ///
 /// # Errors
 /// `Corrupt`, `Missing` or `Unsupported`, naming the file and offset, for anything but a torn tail;
@@ -115,14 +115,15 @@ pub fn replay(
     let log = LogFiles { dir, known, files, unreadable: Vec::new() };
     log.check_present()?;
     let mut followed = None;
-    let mut strays: Vec<Option<Result<Stray>>> = log.files.iter().map(|_| None).collect();
+    let mut strays: Vec<_> = log.files.iter().map(|_| None).collect();
     let follow: Piece<'_> = Box::new(|| followed = Some(log.follow(each)));
     let unused = log.files.iter().zip(&mut strays).filter(|(file, _)| file.begin.is_none());
     let look = unused
         .map(|(file, stray)| -> Piece<'_> { Box::new(move || *stray = Some(Stray::look(file))) });
     side_by_side.run(std::iter::once(follow).chain(look).collect());
     let followed = followed.expect("every piece has run")?;
-    let report = log.finish(followed, &mut strays)?;
+    let mut stray = |at: usize| strays[at].take().unwrap_or_else(|| Stray::look(&log.files[at]));
+    let report = log.finish(followed, &mut stray)?;
     log.check_end(&report)?;
     Ok(report)
 }
@@ -131,9 +132,6 @@ pub fn replay(
 pub(super) enum Followed {
     /// The close mark, or there is no log.
     End(ReplayReport),
-    /// Nothing: no segment is used. They may be spares, or their first records may be torn or
-    /// damaged.
-    Unused,
     /// A record that is missing, at `offset` of the file at index `at`. What is there may claim to
     /// end at `claimed_end`.
     Cut { report: ReplayReport, at: usize, offset: u64, claimed_end: Option<u64> },
@@ -147,7 +145,7 @@ pub(super) struct Stray {
 }
 
 impl Stray {
-    fn look(segment: &Segment) -> Result<Self> {
+    pub(super) fn look(segment: &Segment) -> Result<Self> {
         let mut stray = Self { bytes: 0, confirms_at: None };
         segment.window()?.scan(RECORDS_AT, |found, record, end| {
             stray.bytes += end - found;
@@ -197,11 +195,12 @@ impl LogFiles<'_> {
     ) -> Result<Followed> {
         let mut report = ReplayReport::empty();
         let Some(mut at) = self.first()? else {
-            return Ok(if self.files.is_empty() {
-                Followed::End(report)
-            } else {
-                Followed::Unused
-            });
+            if self.files.is_empty() {
+                return Ok(Followed::End(report));
+            }
+            // No segment is used. They may be spares, or their first records may be torn or
+            // damaged.
+            return Ok(Followed::Cut { report, at: 0, offset: RECORDS_AT, claimed_end: None });
         };
         loop {
             let segment = &self.files[at];
@@ -237,24 +236,19 @@ impl LogFiles<'_> {
         }
     }
 
-    /// Judges how the chain ends. Takes those `strays` that were looked for, by index, and looks
-    /// for the others.
+    /// Judges how the chain ends. `stray` looks through the segment at an index.
     ///
     /// # Errors
     /// As `cut`.
     pub(super) fn finish(
         &self,
         followed: Followed,
-        strays: &mut [Option<Result<Stray>>],
+        stray: &mut dyn FnMut(usize) -> Result<Stray>,
     ) -> Result<ReplayReport> {
         match followed {
             Followed::End(report) => Ok(report),
-            Followed::Unused => {
-                let report = self.cut(ReplayReport::empty(), 0, RECORDS_AT, None, strays)?;
-                Ok(if report.bytes_dropped == 0 { ReplayReport::empty() } else { report })
-            }
             Followed::Cut { report, at, offset, claimed_end } => {
-                self.cut(report, at, offset, claimed_end, strays)
+                self.cut(report, at, offset, claimed_end, stray)
             }
         }
     }
@@ -330,7 +324,7 @@ impl LogFiles<'_> {
         at: usize,
         offset: u64,
         claimed_end: Option<u64>,
-        strays: &mut [Option<Result<Stray>>],
+        stray: &mut dyn FnMut(usize) -> Result<Stray>,
     ) -> Result<ReplayReport> {
         let stopped = &self.files[at];
         let mut confirmed_by: Option<String> = None;
@@ -357,8 +351,7 @@ impl LogFiles<'_> {
                     break;
                 }
             }
-            let looked = strays.get_mut(later).and_then(Option::take);
-            let stray = looked.unwrap_or_else(|| Stray::look(file))?;
+            let stray = stray(later)?;
             dropped = dropped.saturating_add(stray.bytes);
             let at = |found| format!("{} at offset {found}", file.path.display());
             confirmed_by = stray.confirms_at.map(at);
@@ -366,6 +359,9 @@ impl LogFiles<'_> {
         if let Some(witness) = confirmed_by {
             let what = format!("the log is damaged: {witness} confirms what was here");
             return Err(Error::corrupt(&stopped.path, offset, what));
+        }
+        if dropped == 0 && report.segments.is_empty() {
+            return Ok(ReplayReport::empty());
         }
         report.segment = Some(stopped.number);
         report.offset = offset;

@@ -3,7 +3,7 @@
 //! It is used by `verify`. It reads every segment from end to end, continues after each piece of
 //! damage, and judges it as `replay` does. It changes nothing.
 
-use super::reader::{LogFiles, ReplayReport};
+use super::reader::{LogFiles, ReplayReport, Stray};
 use super::record::kind;
 use super::segment::{RECORDS_AT, Segment};
 use super::window::FoundFrame;
@@ -50,7 +50,7 @@ pub fn survey(
     }
     let log = LogFiles { dir, known, files, unreadable };
     let whole = log.check_present().and_then(|()| {
-        let report = log.finish(log.follow(each)?, &mut [])?;
+        let report = log.finish(log.follow(each)?, &mut |at| Stray::look(&log.files[at]))?;
         log.check_end(&report)?;
         Ok(report)
     });
@@ -69,7 +69,8 @@ pub fn survey(
 fn inspect(log: &LogFiles<'_>, at: usize, tell: &mut dyn FnMut(Error)) {
     let segment = &log.files[at];
     let lost = |offset, claimed_end, tell: &mut dyn FnMut(Error)| {
-        if let Err(error) = log.cut(ReplayReport::empty(), at, offset, claimed_end, &mut []) {
+        let stray = &mut |at: usize| Stray::look(&log.files[at]);
+        if let Err(error) = log.cut(ReplayReport::empty(), at, offset, claimed_end, stray) {
             tell(error);
         }
     };

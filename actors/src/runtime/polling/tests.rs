@@ -218,6 +218,13 @@ fn nobody_polls_with_a_foreign_waker() {
     let mut wait = pin!(bench.wait());
     assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     assert_eq!((bench.poll(wait.as_mut()), bench.looks.get()), ((false, 0), 0));
+    bench.sync();
+    // Another task may go on with it.
+    let mut wait = pin!(bench.wait());
+    assert_eq!(bench.poll(wait.as_mut()), (false, 1));
+    bench.pass(STEP);
+    assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(bench.poll(wait.as_mut()), (false, 0));
 }
 
 #[test]
@@ -255,7 +262,7 @@ fn attempts_are_made_at_each_poll_but_the_first_until_the_limit() {
             || bench.now(),
             || {
                 made.set(made.get() + 1);
-                if ready.get() { Poll::Ready(()) } else { Poll::Pending }
+                if ready.get() { Poll::Ready(Some(())) } else { Poll::Pending }
             },
         )
     };
