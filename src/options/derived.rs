@@ -12,6 +12,9 @@ const SPACE_RESERVE_BYTES_MAX: u64 = 64 * MIB;
 const RANGE_WRITE_BUFFER_BYTES: u64 = 32 * MIB;
 /// The most ranges that automatic splits may make.
 pub(super) const RANGES_MAX_CAP: usize = 65_536;
+/// A log segment has at most this part of the write buffer, or so much.
+const LOG_SEGMENT_PART: u64 = 4;
+const LOG_SEGMENT_BYTES: u64 = 4 * MIB;
 /// What the accounts and mailboxes of the engine can count, with room to spare.
 pub(super) const WRITE_BUFFER_BYTES_CAP: u64 = 512 << 30;
 
@@ -192,6 +195,14 @@ impl Options {
     pub fn effective_read_only_log_bytes_max(&self) -> u64 {
         let twice = self.effective_write_buffer_bytes().saturating_mul(2);
         self.read_only_log_bytes_max.unwrap_or(twice)
+    }
+
+    /// Whole pages. A segment is needed until the last of its entries is flushed, so a long one
+    /// outlives most of them; a short one is used again sooner, and no new one has to be filled
+    /// with zeros.
+    pub(super) fn effective_log_segment_bytes(&self) -> u64 {
+        let part = self.effective_write_buffer_bytes() / LOG_SEGMENT_PART;
+        self.log_segment_bytes.min(part.max(LOG_SEGMENT_BYTES)) / 4096 * 4096
     }
 
     pub(super) fn effective_log_retained_bytes_max(&self) -> u64 {

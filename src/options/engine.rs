@@ -46,8 +46,7 @@ impl Options {
             cache_bytes: self.effective_cache_bytes(),
             open_tables_max: self.effective_open_tables_max(),
             open_tables_bytes_max: self.open_tables_bytes_max(),
-            // Segments are whole pages.
-            log_segment_bytes: self.log_segment_bytes / 4096 * 4096,
+            log_segment_bytes: self.effective_log_segment_bytes(),
             log_retained_bytes_max: self.effective_log_retained_bytes_max(),
             idle_seal_after: match self.idle_seal_after_ms {
                 0 => None,

@@ -100,7 +100,7 @@ pub struct Options {
     /// bytes; see [`Limits::batch_memory_bytes_max`](crate::Limits::batch_memory_bytes_max).
     pub batch_bytes_max: Option<u64>,
     /// The largest size of a log segment, in bytes; whole pages of 4 KiB. Default 64 MiB, from 64
-    /// KiB to 4 GiB.
+    /// KiB to 4 GiB. A segment has at most a quarter of the write buffer, too, or 4 MiB.
     ///
     /// The size follows the writes. The first segment has 512 KiB. A segment that would last less
     /// than a second is followed by one of twice the size, or eight times. One that would last more
@@ -333,6 +333,12 @@ mod tests {
         assert_eq!(options.effective_memtable_bytes(), 8 * MIB);
         assert_eq!(options.effective_value_bytes_max(), 8 * MIB);
         assert_eq!(options.effective_cache_bytes(), 32 * MIB);
+        assert_eq!(options.effective_log_segment_bytes(), 8 * MIB);
+        assert_eq!(Options::default().effective_log_segment_bytes(), 64 * MIB);
+        let tiny = Options { memory_budget_bytes: MIB, ..options };
+        assert_eq!(tiny.effective_log_segment_bytes(), 4 * MIB);
+        let own = Options { log_segment_bytes: 100_000, ..Options::default() };
+        assert_eq!(own.effective_log_segment_bytes(), 98_304, "whole pages");
     }
 
     #[test]
