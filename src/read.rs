@@ -7,13 +7,12 @@ use crate::reader::Reader;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
-use sluicedb_storage::Error as StorageError;
-use sluicedb_storage::Lacks;
 use sluicedb_storage::key::{Seqno, Span};
 use sluicedb_storage::key_range::KeyRange;
 use sluicedb_storage::points::Holder;
 use sluicedb_storage::table::ReadTier;
 use sluicedb_storage::view::{Exists, LastSeqno, Value, ValueLen, View, Want};
+use sluicedb_storage::{Error as StorageError, Lacks};
 use std::ops::ControlFlow::{self, Break, Continue};
 
 impl Db {

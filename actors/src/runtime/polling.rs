@@ -3,8 +3,8 @@
 //! Where a sync or a read takes as long as two changes of threads, a thread that goes to sleep for
 //! it makes the wait half as long again. So the only one who waits asks to be polled again at once.
 //! Its executor runs its other tasks and timers in between, and never sleeps: when the answer
-//! comes, it is there. The engine's thread then gets the next record, or the next read, before it
-//! goes to sleep, either.
+//! comes, it is there. The log's thread then gets the next record before it goes to sleep, either.
+//! Who waits for a read needs no thread of the engine meanwhile: the system reads.
 //!
 //! Polling takes a core's time. Now and then the thread offers its core to others, because the
 //! engine's thread may be one of them: a scheduler would let it wait for a tick. Polling is given
@@ -134,31 +134,17 @@ impl Polling {
         waker: &Waker,
         now: impl Fn() -> Instant,
     ) -> Wait {
-        let wait = self.next(wait, awaited, waker, now);
-        if matches!(wait, Wait::Polls { .. }) {
-            (0..PAUSES).for_each(|_| hint::spin_loop());
-            waker.wake_by_ref();
-        }
-        wait
-    }
-
-    fn next(
-        &self,
-        wait: Wait,
-        awaited: impl Fn() -> usize,
-        waker: &Waker,
-        now: impl Fn() -> Instant,
-    ) -> Wait {
         // A foreign waker may do anything, and would do it many times.
         let may_poll = || awaited() == 1 && is_trusted(waker) && self.is_awake();
-        match wait {
+        let wait = match wait {
             Wait::Begins if !self.limit.is_zero() && may_poll() => {
                 let begun = now();
                 thread::yield_now();
                 Wait::Polls { begun, last: begun, gave_way: begun }
             }
+            Wait::Begins | Wait::Sleeps => return Wait::Sleeps,
             // It was alone before, or another task polls it now. Its attempt was not in vain.
-            Wait::Polls { .. } if awaited() > 1 || !is_trusted(waker) => Wait::Sleeps,
+            Wait::Polls { .. } if awaited() > 1 || !is_trusted(waker) => return Wait::Sleeps,
             Wait::Polls { begun, last, gave_way } => {
                 let at = now();
                 let gap = at.saturating_duration_since(last);
@@ -168,14 +154,16 @@ impl Polling {
                     self.was_in_vain();
                     return Wait::Sleeps;
                 }
-                if at.saturating_duration_since(gave_way) < GIVES_WAY_AFTER {
-                    return Wait::Polls { begun, last: at, gave_way };
+                let keeps_core = at.saturating_duration_since(gave_way) < GIVES_WAY_AFTER;
+                if !keeps_core {
+                    thread::yield_now();
                 }
-                thread::yield_now();
-                Wait::Polls { begun, last: at, gave_way: at }
+                Wait::Polls { begun, last: at, gave_way: if keeps_core { gave_way } else { at } }
             }
-            Wait::Begins | Wait::Sleeps => Wait::Sleeps,
-        }
+        };
+        (0..PAUSES).for_each(|_| hint::spin_loop());
+        waker.wake_by_ref();
+        wait
     }
 
     /// May a wait that begins poll? Otherwise it is one of those that sleep.
