@@ -7,7 +7,7 @@ mod model;
 use super::*;
 use crate::codec::hash64;
 use crate::compact::{Claims, CompactionOptions, ManualCompaction, ManualStep, Merge, TableSink};
-use crate::error::{Error, Result};
+use crate::error::{Error, Lacks, Result};
 use crate::filename::FileNumber;
 use crate::iter::Cursor;
 use crate::key::{Kind, Seqno, Span};
@@ -215,8 +215,11 @@ fn a_reader_that_must_not_wait_is_told_so() {
     let how = CursorOptions { tier: ReadTier::Memory, ..CursorOptions::default() };
     let mut cursor = table.cursor(how);
     disk.set_cold_reads(true);
-    assert!(matches!(table.get(key, hash64(key), ReadTier::Memory), Err(Error::WouldBlock(_))));
-    assert!(matches!(cursor.seek_first(), Err(Error::WouldBlock(_))));
+    assert!(matches!(
+        table.get(key, hash64(key), ReadTier::Memory),
+        Err(Error::WouldBlock(Lacks::Pages))
+    ));
+    assert!(matches!(cursor.seek_first(), Err(Error::WouldBlock(Lacks::Pages))));
     assert!(!cursor.valid());
     // Once a reader that may block has read the block, it is cached for everybody.
     get(&table, key).unwrap();
@@ -226,7 +229,7 @@ fn a_reader_that_must_not_wait_is_told_so() {
     while outcome.is_ok() && cursor.valid() {
         outcome = cursor.next();
     }
-    assert!(matches!(outcome, Err(Error::WouldBlock(_))));
+    assert!(matches!(outcome, Err(Error::WouldBlock(Lacks::Pages))));
     // Bytes in the page cache count as present.
     disk.set_cold_reads(false);
     cursor.seek_first().unwrap();
@@ -256,11 +259,11 @@ fn a_reader_that_must_not_wait_reads_no_large_block() {
     let found =
         |key: &[u8]| table.get(key, hash64(key), ReadTier::Memory).map(|found| found.is_some());
     assert!(found(b"a").unwrap());
-    assert!(matches!(found(b"b"), Err(Error::WouldBlock(_))));
+    assert!(matches!(found(b"b"), Err(Error::WouldBlock(Lacks::Thread))));
     let how = CursorOptions { tier: ReadTier::Memory, ..CursorOptions::default() };
     let mut cursor = table.cursor(how);
     cursor.seek_first().unwrap();
-    assert!(matches!(cursor.next(), Err(Error::WouldBlock(_))));
+    assert!(matches!(cursor.next(), Err(Error::WouldBlock(Lacks::Thread))));
     get(&table, b"b").unwrap();
     assert!(found(b"b").unwrap(), "it is in the cache");
 }
@@ -274,14 +277,17 @@ fn a_reader_that_must_not_wait_inflates_no_large_block() {
     let options = TableOptions { compression: Compression::Lz4, ..TableOptions::default() };
     write(&vfs, &model, &options).unwrap();
     let table = open(&vfs, &BlockCache::new(0)).unwrap();
-    assert!(matches!(table.get(&[3], hash64(&[3]), ReadTier::Memory), Err(Error::WouldBlock(_))));
+    assert!(matches!(
+        table.get(&[3], hash64(&[3]), ReadTier::Memory),
+        Err(Error::WouldBlock(Lacks::Thread))
+    ));
     let mut how = CursorOptions::default();
     let mut cursor = table.cursor(how);
     cursor.seek_first().unwrap();
     (1..8).for_each(|_| cursor.next().unwrap());
     how.tier = ReadTier::Memory;
     for seek in 0..8 {
-        assert!(matches!(table.cursor(how).seek(&[seek]), Err(Error::WouldBlock(_))));
+        assert!(matches!(table.cursor(how).seek(&[seek]), Err(Error::WouldBlock(Lacks::Thread))));
     }
 }
 

@@ -94,11 +94,17 @@ fn the_bound_holds_and_nothing_is_confused() {
         }
     }
     assert!(cache.used_bytes() > 7 << 20);
-    let present = tables
-        .iter()
-        .flat_map(|table| (0..1000).map(|i| u64::from(is_here(table, i))))
-        .sum::<u64>();
-    assert_eq!(cache.hits(), present);
+    let mut present = 0;
+    for table in &tables {
+        for i in 0..1000 {
+            if is_here(table, i) {
+                present += 1;
+            } else {
+                table.missed();
+            }
+        }
+    }
+    assert_eq!((cache.hits(), cache.misses()), (present, 10_000 - present));
     assert!(present > 1500);
     // Too large for any shard: not kept, not an error.
     let large = table(&cache, 1);

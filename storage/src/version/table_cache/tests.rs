@@ -3,6 +3,7 @@
 use super::*;
 use crate::codec::hash64;
 use crate::compact::TableSink;
+use crate::error::Lacks;
 use crate::filename::FileNumber;
 use crate::iter::{ConcatCursor, Cursor};
 use crate::key::{Kind, Seqno};
@@ -81,12 +82,12 @@ fn b8_no_more_tables_are_open_than_allowed_and_the_read_ones_stay() {
 #[test]
 fn b8_a_closed_table_is_cold_and_its_blocks_are_still_cached() {
     let home = home(9, 8, u64::MAX);
-    assert!(matches!(home.read(0, ReadTier::Memory), Err(Error::WouldBlock(_))));
+    assert!(matches!(home.read(0, ReadTier::Memory), Err(Error::WouldBlock(Lacks::Thread))));
     for table in 0..9 {
         home.read(table, ReadTier::Disk).unwrap();
     }
-    let closed =
-        (0..9).find(|&t| matches!(home.read(t, ReadTier::Memory), Err(Error::WouldBlock(_))));
+    let closed = (0..9)
+        .find(|&t| matches!(home.read(t, ReadTier::Memory), Err(Error::WouldBlock(Lacks::Thread))));
     let closed = closed.expect("one had to go");
     let misses = home.cache.limits().blocks.misses();
     home.read(closed, ReadTier::Disk).unwrap();
