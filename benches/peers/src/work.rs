@@ -66,6 +66,7 @@ pub const YCSB: [(&str, Mix); 6] = [
 #[derive(Debug)]
 pub struct Data {
     noise: Noise,
+    pub value_bytes: usize,
     /// Puts that each of `written.len()` clients did, see [`crate::drive::Driven::done`].
     written: Vec<u64>,
     /// Numbers from 0 on whose keys are there, of what was loaded in one piece.
@@ -86,6 +87,7 @@ impl Data {
     pub fn written(written: Vec<u64>) -> Self {
         Self {
             noise: Noise::new(),
+            value_bytes: VALUE_BYTES,
             loaded: if written.len() == 1 { written[0] } else { 0 },
             written,
             ranks: Vec::new(),
@@ -126,7 +128,7 @@ impl Data {
     }
 
     fn value(&self, n: u64) -> &[u8] {
-        self.noise.value(n, VALUE_BYTES)
+        self.noise.value(n, self.value_bytes)
     }
 }
 

@@ -46,11 +46,14 @@ pub struct ProfileArgs {
     /// Seconds per row, at most; rows that fill get five times as many [default: by profile]
     #[arg(long)]
     pub seconds: Option<f64>,
+    /// Bytes of a value, at most 64 KiB [default: 100]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64 << 10))]
+    pub value_bytes: Option<u32>,
 }
 
 impl ProfileArgs {
     pub fn profile(self) -> Profile {
-        Profile::new(self.profile, self.seconds)
+        Profile::new(self.profile, self.seconds, self.value_bytes.map(|bytes| bytes as usize))
     }
 }
 

@@ -4,12 +4,12 @@
 use crate::child::{Bench, Job};
 use crate::engines::{Engine, Setup};
 use crate::figures::{Figures, name};
-use crate::profile::{CLOSED_PUTS, CRASHED_PUTS, OPENED_MEMTABLE_BYTES};
+use crate::profile::OPENED_MEMTABLE_BYTES;
 use clap::ValueEnum;
 use sluicedb_bench_peers::children::tell;
 use sluicedb_bench_peers::drive::{Driven, Load, drive};
 use sluicedb_bench_peers::engine::settle;
-use sluicedb_bench_peers::keys::{ENTRY_BYTES, hashed, mix};
+use sluicedb_bench_peers::keys::{hashed, mix};
 use sluicedb_bench_peers::work::{Data, LARGE_VALUE_BYTES, On, Operation, YCSB};
 use sluicedb_bench_peers::{Result, disk};
 use std::path::Path;
@@ -123,7 +123,12 @@ struct Rows<'a, E> {
     data: Arc<Data>,
 }
 
-impl<E: Engine> Rows<'_, E> {
+impl<'a, E: Engine> Rows<'a, E> {
+    fn new(bench: &'a Bench<'_>, engine: E, mut data: Data) -> Self {
+        data.value_bytes = bench.job.profile.value_bytes;
+        Self { bench, engine, data: Arc::new(data) }
+    }
+
     fn on(&self, operation: Operation, salt: u64) -> On<E> {
         let (engine, data) = (self.engine.clone(), Arc::clone(&self.data));
         On { engine, operation, data, salt: mix(salt) }
@@ -164,7 +169,7 @@ impl<E: Engine> Rows<'_, E> {
 /// Opens an empty database and loads the first numbers into it: in random order, and settled.
 async fn loaded<'a, E: Engine>(bench: &'a Bench<'_>, count: u64) -> Result<Rows<'a, E>> {
     let engine = E::open(&bench.job.dir, bench.job.profile.setup()).await?;
-    let rows = Rows { bench, engine, data: Arc::new(Data::loaded(count)) };
+    let rows = Rows::new(bench, engine, Data::loaded(count));
     rows.all(1, Operation::Batch(LOAD_BATCH), count / LOAD_BATCH).await?;
     settle(&rows.engine, false).await?;
     Ok(rows)
@@ -173,7 +178,7 @@ async fn loaded<'a, E: Engine>(bench: &'a Bench<'_>, count: u64) -> Result<Rows<
 async fn calibrate<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     bench.idle("idle").await?;
     let engine = E::open(&bench.job.dir, bench.job.profile.setup()).await?;
-    let rows = Rows { bench, engine, data: Arc::new(Data::new()) };
+    let rows = Rows::new(bench, engine, Data::new());
     for (row, clients) in [("busy c1", 1), ("busy c16", 16), ("busy c64", 64)] {
         rows.row(row, clients, Operation::Nothing).await?;
     }
@@ -199,7 +204,7 @@ impl Fill {
             let sorts = matches!(self.operation, Operation::Load(_));
             let data = if sorts { Data::to_sort(profile.puts) } else { Data::new() };
             let engine = E::open(dir, profile.setup()).await?;
-            Rows { bench, engine, data: Arc::new(data) }
+            Rows::new(bench, engine, data)
         };
         let written_before = disk::bytes_written();
         let load = Load {
@@ -212,7 +217,7 @@ impl Fill {
         settle(&rows.engine, false).await?;
         figures.set(name::SETTLE, begun.elapsed().as_secs_f64());
         if let Some((before, after)) = written_before.zip(disk::bytes_written()) {
-            let user_bytes = driven.entries * ENTRY_BYTES;
+            let user_bytes = driven.entries * profile.entry_bytes();
             figures.set(name::WRITTEN, (after - before) as f64 / user_bytes as f64);
         }
         settle(&rows.engine, true).await?;
@@ -220,7 +225,7 @@ impl Fill {
         rows.engine.close().await?;
         figures.set_millis(name::CLOSE, begun.elapsed());
         let live = if overwrites { profile.loaded } else { driven.entries };
-        figures.set(name::SPACE, disk::size(dir)? as f64 / (live * ENTRY_BYTES) as f64);
+        figures.set(name::SPACE, disk::size(dir)? as f64 / (live * profile.entry_bytes()) as f64);
         tell(&figures)
     }
 }
@@ -251,7 +256,7 @@ async fn levels<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     let engine = E::open(dir, profile.setup()).await?;
     // As much with every engine, so in batches: some would take minutes otherwise.
     let count = profile.puts / LEVELS_BATCH * 2 / 3 * LEVELS_BATCH;
-    let rows = Rows { bench, engine, data: Arc::new(Data::written(vec![count])) };
+    let rows = Rows::new(bench, engine, Data::written(vec![count]));
     rows.all(16, Operation::Batch(LEVELS_BATCH), count / LEVELS_BATCH).await?;
     rows.row("get after puts c16", 16, Operation::Get).await?;
     rows.row("scan 100 after puts c16", 16, Operation::Scan).await?;
@@ -260,15 +265,15 @@ async fn levels<E: Engine>(bench: &Bench<'_>) -> Result<()> {
 
 async fn beyond<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     let Job { profile, dir, .. } = bench.job;
-    let count = 4 * profile.cache_bytes / ENTRY_BYTES;
+    let count = 4 * profile.cache_bytes / profile.entry_bytes();
     let engine = E::open(dir, profile.setup()).await?;
-    let rows = Rows { bench, engine, data: Arc::new(Data::to_sort(count)) };
+    let rows = Rows::new(bench, engine, Data::to_sort(count));
     rows.all(1, Operation::Load(LOAD_BATCH), count.div_ceil(LOAD_BATCH)).await?;
     settle(&rows.engine, false).await?;
     rows.all(16, Operation::Get, count / 4).await?;
     rows.row("get, 4 x the cache, c16", 16, Operation::Get).await?;
     let Rows { mut engine, data, .. } = rows;
-    let gets = count * ENTRY_BYTES / PAGE_BYTES / PAGES_PER_COLD_GET;
+    let gets = count * profile.entry_bytes() / PAGE_BYTES / PAGES_PER_COLD_GET;
     for (row, clients) in [("get cold c1", 1), ("get cold c16", 16)] {
         // Closed, because pages that are mapped stay.
         engine.close().await?;
@@ -295,7 +300,7 @@ async fn synced<E: Engine>(bench: &Bench<'_>) -> Result<()> {
         std::fs::create_dir(&dir)?;
         let setup = Setup { synced: true, ..bench.job.profile.setup() };
         let engine = E::open(&dir, setup).await?;
-        let rows = Rows { bench, engine, data: Arc::new(Data::new()) };
+        let rows = Rows::new(bench, engine, Data::new());
         rows.row(row, clients, Operation::Put).await?;
         rows.engine.close().await?;
     }
@@ -307,7 +312,7 @@ async fn large<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     // As much as the cache holds.
     let count = profile.cache_bytes / LARGE_VALUE_BYTES as u64;
     let engine = E::open(dir, profile.setup()).await?;
-    let mut rows = Rows { bench, engine, data: Arc::new(Data::new()) };
+    let mut rows = Rows::new(bench, engine, Data::new());
     let load = Load { clients: 4, operations: count, seconds: UNLIMITED_SECONDS };
     let (figures, driven) =
         bench.row("put 64 KiB c4", rows.on(Operation::PutLarge, 0), load).await?;
@@ -333,8 +338,8 @@ async fn fill_and_close<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     let dir = bench.job.dir.join("closed");
     std::fs::create_dir(&dir)?;
     let (engine, mut figures) = open_timed::<E>(bench, "open, new", &dir).await?;
-    let rows = Rows { bench, engine, data: Arc::new(Data::new()) };
-    rows.all(1, Operation::Batch(LOAD_BATCH), CLOSED_PUTS / LOAD_BATCH).await?;
+    let rows = Rows::new(bench, engine, Data::new());
+    rows.all(1, Operation::Batch(LOAD_BATCH), bench.job.profile.closed_puts() / LOAD_BATCH).await?;
     let begun = Instant::now();
     rows.engine.close().await?;
     tell(figures.set_millis(name::CLOSE, begun.elapsed()))
@@ -343,7 +348,7 @@ async fn fill_and_close<E: Engine>(bench: &Bench<'_>) -> Result<()> {
 async fn open_closed<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     let dir = bench.job.dir.join("closed");
     let (engine, mut figures) = open_timed::<E>(bench, "open, closed with 116 MB", &dir).await?;
-    let kept = kept(&engine, CLOSED_PUTS).await?;
+    let kept = kept(&engine, bench.job.profile.closed_puts()).await?;
     let begun = Instant::now();
     engine.close().await?;
     tell(figures.set(name::KEPT, kept).set_millis(name::CLOSE, begun.elapsed()))
@@ -353,8 +358,9 @@ async fn fill_and_crash<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     let dir = bench.job.dir.join("crashed");
     std::fs::create_dir(&dir)?;
     let (engine, _) = open_timed::<E>(bench, "", &dir).await?;
-    let rows = Rows { bench, engine, data: Arc::new(Data::new()) };
-    rows.all(1, Operation::Batch(CRASH_BATCH), CRASHED_PUTS / CRASH_BATCH).await?;
+    let rows = Rows::new(bench, engine, Data::new());
+    rows.all(1, Operation::Batch(CRASH_BATCH), bench.job.profile.crashed_puts() / CRASH_BATCH)
+        .await?;
     // Nothing is closed or dropped.
     std::process::exit(0)
 }
@@ -362,7 +368,7 @@ async fn fill_and_crash<E: Engine>(bench: &Bench<'_>) -> Result<()> {
 async fn open_crashed<E: Engine>(bench: &Bench<'_>) -> Result<()> {
     let dir = bench.job.dir.join("crashed");
     let (engine, mut figures) = open_timed::<E>(bench, "open, crashed with 58 MB", &dir).await?;
-    figures.set(name::KEPT, kept(&engine, CRASHED_PUTS).await?);
+    figures.set(name::KEPT, kept(&engine, bench.job.profile.crashed_puts()).await?);
     tell(&figures)?;
     engine.close().await
 }

@@ -2,6 +2,7 @@
 
 use crate::engines::Setup;
 use clap::ValueEnum;
+use sluicedb_bench_peers::keys::{ENTRY_BYTES, KEY_BYTES, VALUE_BYTES};
 
 const MIB: u64 = 1 << 20;
 
@@ -23,17 +24,24 @@ pub struct Profile {
     pub loaded: u64,
     pub cache_bytes: u64,
     pub memtable_bytes: u64,
+    pub value_bytes: usize,
 }
 
-/// Puts with which a database is closed, and opened again: 116 MB.
-pub const CLOSED_PUTS: u64 = 1_000_000;
-/// Puts that are in the log when the process ends: 58 MB.
-pub const CRASHED_PUTS: u64 = 500_000;
+/// What a database has that is closed, and opened again.
+const CLOSED_BYTES: u64 = 116_000_000;
+/// What is in the log when the process ends.
+const CRASHED_BYTES: u64 = 58_000_000;
 /// What is opened has write buffers of this size in each profile, so that the log is as long.
 pub const OPENED_MEMTABLE_BYTES: u64 = 64 * MIB;
 
+/// Whole batches, of whatever row.
+fn thousands(puts: u64) -> u64 {
+    puts / 1000 * 1000
+}
+
 impl Profile {
-    pub fn new(size: Size, seconds: Option<f64>) -> Self {
+    pub fn new(size: Size, seconds: Option<f64>, value_bytes: Option<usize>) -> Self {
+        let value_bytes = value_bytes.unwrap_or(VALUE_BYTES);
         let mut profile = match size {
             Size::Quick => Self {
                 seconds: 0.5,
@@ -41,6 +49,7 @@ impl Profile {
                 loaded: 250_000,
                 cache_bytes: 64 * MIB,
                 memtable_bytes: 16 * MIB,
+                value_bytes,
             },
             Size::Full => Self {
                 seconds: 2.0,
@@ -48,10 +57,27 @@ impl Profile {
                 loaded: 1_000_000,
                 cache_bytes: 256 * MIB,
                 memtable_bytes: 64 * MIB,
+                value_bytes,
             },
         };
         profile.seconds = seconds.unwrap_or(profile.seconds);
+        // As many bytes, whatever their size: what fits into the cache still does.
+        profile.loaded = thousands(profile.loaded * ENTRY_BYTES / profile.entry_bytes());
         profile
+    }
+
+    pub fn entry_bytes(&self) -> u64 {
+        (KEY_BYTES + self.value_bytes) as u64
+    }
+
+    /// Puts with which a database is closed, and opened again.
+    pub fn closed_puts(&self) -> u64 {
+        thousands(CLOSED_BYTES / self.entry_bytes())
+    }
+
+    /// Puts that are in the log when the process ends.
+    pub fn crashed_puts(&self) -> u64 {
+        thousands(CRASHED_BYTES / self.entry_bytes())
     }
 
     pub fn setup(&self) -> Setup {

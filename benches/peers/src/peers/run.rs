@@ -102,7 +102,7 @@ fn describe(args: ProfileArgs) -> String {
     let profile = args.profile();
     format!(
         "Profile {}: {} s a row, {} s a row that fills, {} puts, {} loaded, {} MiB of cache, \
-         4 x {} MiB of write buffers",
+         4 x {} MiB of write buffers, values of {} bytes",
         if args.profile == crate::profile::Size::Quick { "quick" } else { "full" },
         profile.seconds,
         profile.seconds * FILL_TIMES,
@@ -110,6 +110,7 @@ fn describe(args: ProfileArgs) -> String {
         profile.loaded,
         profile.cache_bytes >> 20,
         profile.memtable_bytes >> 20,
+        profile.value_bytes,
     )
 }
 
@@ -144,6 +145,9 @@ fn one_step(
     command.arg("--profile").args(profile);
     if let Some(seconds) = args.profile.seconds {
         command.arg("--seconds").arg(seconds.to_string());
+    }
+    if let Some(bytes) = args.profile.value_bytes {
+        command.arg("--value-bytes").arg(bytes.to_string());
     }
     listen(&mut command, STEP_MAX, figures)
 }
