@@ -129,7 +129,6 @@ impl LogKeeper {
             let make = if zeroed { prepare_spare } else { allocate_spare };
             make(vfs, &config.dir, &identity, number, bytes, config.log_mapped)?
         };
-        self.recycling.prepared_since += 1;
         self.growth.made(usual);
         self.resting = false;
         let mut after = AfterTurn::default();
