@@ -18,7 +18,9 @@ use criterion::{Criterion, Throughput};
 use kit::key;
 use sluicedb::{Compression, Db, Durability, Options, WriteOptions};
 use sluicedb_storage::key::{Kind, Seqno};
-use sluicedb_storage::memtable::{ChunkPool, MemtableOptions, MemtableWriter, memtable_with};
+use sluicedb_storage::memtable::{
+    ChunkPool, MemtableOptions, MemtableWriter, PoolLimits, memtable_with,
+};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -138,7 +140,7 @@ fn writes(criterion: &mut Criterion, reached: &Reached) {
     let mut group = criterion.benchmark_group("put");
     group.throughput(Throughput::Elements(1)).sample_size(10);
 
-    let pool = ChunkPool::new(128 << 20);
+    let pool = ChunkPool::new(PoolLimits { kept_bytes: 128 << 20, all_bytes: 128 << 20 });
     let mut index = 0;
     let mut writer: Option<MemtableWriter> = None;
     group.bench_function("memtable_insert", |bencher| {

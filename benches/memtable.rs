@@ -21,7 +21,8 @@ use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::iter::Cursor;
 use sluicedb_storage::key::{Kind, Seqno};
 use sluicedb_storage::memtable::{
-    ChunkPool, Memtable, MemtableOptions, MemtableWriter, Reclaim, memtable, memtable_with,
+    ChunkPool, Memtable, MemtableOptions, MemtableWriter, PoolLimits, Reclaim, memtable,
+    memtable_with,
 };
 use sluicedb_storage::points::ReadPoints;
 use std::hint::black_box;
@@ -184,10 +185,14 @@ fn repeat(times: u64, mut measure: impl FnMut() -> Duration) -> Duration {
     (0..times).map(|_| measure()).sum()
 }
 
+/// One that keeps all of a dropped memtable. The warm-up fills it.
+fn ample_pool() -> Arc<ChunkPool> {
+    ChunkPool::new(PoolLimits { kept_bytes: 256 << 20, all_bytes: 256 << 20 })
+}
+
 fn tables(criterion: &mut Criterion) {
     let count = entries();
-    let pool = ChunkPool::new(256 << 20);
-    pool.fill(128 << 20);
+    let pool = ample_pool();
     for kind in ["random", "rising", "user"] {
         let keys = keys(kind, count);
         let probes = shuffled(&keys);
@@ -245,7 +250,7 @@ fn overwrites(criterion: &mut Criterion) {
             table
         });
     });
-    let pool = ChunkPool::new(256 << 20);
+    let pool = ample_pool();
     group.bench_function(BenchmarkId::new("overwrite", "sluicedb-reclaiming"), |bencher| {
         bencher.iter(|| {
             let (table, mut writer) = reclaiming(&pool);

@@ -25,7 +25,7 @@ use sluicedb::{Db, Durability, Options};
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::key::{Kind, Seqno};
 use sluicedb_storage::memtable::{
-    ChunkPool, MemtableOptions, Reclaim, ReclaimStats, memtable_with,
+    ChunkPool, MemtableOptions, PoolLimits, Reclaim, ReclaimStats, memtable_with,
 };
 use sluicedb_storage::points::ReadPoints;
 use std::sync::Arc;
@@ -166,7 +166,7 @@ fn put_rate() {
 fn steps() -> (Vec<Duration>, ReclaimStats) {
     let points = ReadPoints::new();
     let reclaim = Some(Reclaim { points, options: BufferOptions::default() });
-    let pool = ChunkPool::new(256 << 20);
+    let pool = ChunkPool::new(PoolLimits { kept_bytes: 256 << 20, all_bytes: 256 << 20 });
     let options = MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim };
     let (table, mut writer) = memtable_with(0, options);
     let large = vec![7; 1 << 20];

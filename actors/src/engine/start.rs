@@ -30,6 +30,7 @@ use sluicedb_kernel::mailbox::{Capacity, Inbox, Mailbox};
 use sluicedb_kernel::published::Published;
 use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::memtable::PoolLimits;
 use sluicedb_storage::version::Version;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -62,7 +63,9 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, Failure> {
     let budget = RangeBudget::of(config, version.ranges().len());
     let failures = Arc::new(Failures::new(reserve));
     let accounts = Arc::new(accounts(config.write_buffer_bytes as u64, &versions));
-    let memory = Arc::new(Memory::new(2 * budget.memtable_bytes, config.buffer.clone()));
+    let kept_bytes = 2 * budget.memtable_bytes;
+    let pool = PoolLimits { kept_bytes, all_bytes: config.write_buffer_bytes + kept_bytes };
+    let memory = Arc::new(Memory::new(pool, config.buffer.clone()));
     let topology = Arc::new(Topology {
         superversion: Published::new(superversion(&version, last_seqno, Vec::new())),
         commits: Sequencer::new(last_seqno.0, config.commits_in_flight_max),

@@ -3,7 +3,7 @@
 use sluicedb_kernel::signal::Signal;
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::memtable::{
-    ChunkPool, Memtable, MemtableOptions, MemtableWriter, Reclaim, memtable_with,
+    ChunkPool, Memtable, MemtableOptions, MemtableWriter, PoolLimits, Reclaim, memtable_with,
 };
 use sluicedb_storage::points::ReadPoints;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// A chunk pool of this many bytes. Overwritten entries are reclaimed as `reclaim` says, if at
+    /// A chunk pool with these limits. Overwritten entries are reclaimed as `reclaim` says, if at
     /// all.
-    pub fn new(pool_bytes: usize, reclaim: Option<BufferOptions>) -> Self {
-        let (chunks, points) = (ChunkPool::new(pool_bytes), ReadPoints::new());
+    pub fn new(pool: PoolLimits, reclaim: Option<BufferOptions>) -> Self {
+        let (chunks, points) = (ChunkPool::new(pool), ReadPoints::new());
         let reclaim = reclaim.map(|options| Reclaim { points: Arc::clone(&points), options });
         let memtables = MemtableOptions { pool: Some(Arc::clone(&chunks)), reclaim };
         Self { chunks, points, reclaim_due: Signal::new(), restock_due: Signal::new(), memtables }

@@ -3,8 +3,9 @@
 use super::Reclaimer;
 use crate::range_owner::state::OverlayState;
 use crate::range_owner::{RangeEntry, RangeOwner};
-use futures::future::join;
+use futures::future::{Either, join, select};
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ impl Reclaimer {
 
     /// The first touch of a chunk takes milliseconds, and so does freeing it. This loop spares both
     /// to whoever takes a chunk or gives it back (`ChunkPool`), including whoever drops the last
-    /// view of memtables that were flushed long ago.
+    /// view of memtables that were flushed long ago. When the writes end, the pool gives back what
+    /// it kept for them.
     async fn keep_chunks(&self) {
         let memory = &self.memory;
         let called = Arc::downgrade(memory);
@@ -42,9 +44,21 @@ impl Reclaimer {
                 memory.restock_due.set();
             }
         });
+        // Bytes in use when it last looked whether writes go on.
+        let mut lent = None;
         while !self.failures.is_stopped() {
-            memory.restock_due.wait().await;
-            memory.chunks.restock();
+            let pause = self.environment.config.rest_after();
+            let pause = pause.filter(|_| memory.chunks.is_ample());
+            let until = pause.map(|pause| self.environment.now() + pause);
+            let idle = pin!(self.environment.until(until));
+            if let Either::Left(_) = select(memory.restock_due.wait(), idle).await {
+                memory.chunks.restock();
+                continue;
+            }
+            let lent_now = memory.chunks.lent_bytes();
+            if lent.replace(lent_now) == Some(lent_now) {
+                memory.chunks.trim();
+            }
         }
     }
 

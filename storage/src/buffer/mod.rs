@@ -51,7 +51,7 @@ mod tests;
 
 pub use class::{BufferOptions, ChunkClass};
 pub use grace::{Grace, Phase};
-pub use pool::{Attendant, ChunkPool};
+pub use pool::{Attendant, ChunkPool, PoolLimits};
 
 #[cfg(not(loom))]
 pub(crate) use area::Area;

@@ -1,10 +1,15 @@
 //! The pool keeps chunks between memtables, and stocks a few before they are needed.
 //!
-//! Guarantees: it never holds more bytes than its limit. A caller that takes a chunk never waits.
+//! Guarantees: with the chunks that are in use it never exceeds its limit, unless by what it may
+//! always hold. A caller that takes a chunk never waits.
 //!
 //! Why a pool: the first touch of a page enters the kernel, and costs about as much as inserting
-//! the entries that fit on the page. An engine that continually fills and drops memtables pays that
-//! once instead of always.
+//! the entries that fit on the page. On a virtual machine it costs many times that. An engine that
+//! continually fills and drops memtables pays that once instead of always.
+//!
+//! Why two limits: while writes go on, what one flush frees the next memtables will take, however
+//! much it is. So nothing is freed while all chunks together, used or not, are within the memory
+//! that they may take when writers wait for room. After that, `trim` leaves little.
 //!
 //! Why a stock: the first touch of a large chunk takes a millisecond or more, and a writer would do
 //! it while others wait. If the stock is used up, the writer gets memory with small pages instead.
@@ -21,7 +26,7 @@ use super::chunk::Chunk;
 use super::class::ChunkClass;
 use crate::sync::lock;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 // Not `crate::sync`: no protocol of readers or writers depends on this lock, so loom need not
 // explore it.
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -37,8 +42,20 @@ const STOCKED_CHUNKS: usize = 2;
 /// in addition to their `allocated_bytes`.
 pub struct ChunkPool {
     chunks: Mutex<Held>,
-    bytes_max: usize,
+    limits: PoolLimits,
+    /// Bytes of the chunks that were taken and not yet put back.
+    pub(super) lent_bytes: AtomicUsize,
     restock_due: AtomicBool,
+}
+
+/// How much a pool may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolLimits {
+    /// Bytes that it may always hold, also while nothing is written.
+    pub kept_bytes: usize,
+    /// It may hold more, as long as all chunks together, those in use included, take at most so
+    /// many bytes.
+    pub all_bytes: usize,
 }
 
 #[derive(Default)]
@@ -83,13 +100,49 @@ impl Held {
         self.of_class[ChunkClass::Large as usize].len() < STOCKED_CHUNKS
             && self.bytes + ChunkClass::Large.bytes() <= bytes_max
     }
+
+    /// Takes chunks out until at most `bytes_max` bytes are left, the smallest first.
+    fn take_beyond(&mut self, bytes_max: usize) -> Vec<Chunk> {
+        let mut beyond = Vec::new();
+        for class in ChunkClass::ALL {
+            while self.bytes > bytes_max
+                && let Some(chunk) = self.of_class[class as usize].pop()
+            {
+                self.bytes -= class.bytes();
+                beyond.push(chunk);
+            }
+        }
+        beyond
+    }
 }
 
 impl ChunkPool {
-    /// An empty pool that will hold at most `bytes_max` bytes.
-    pub fn new(bytes_max: usize) -> Arc<Self> {
-        let restock_due = AtomicBool::new(false);
-        Arc::new(Self { chunks: Mutex::default(), bytes_max, restock_due })
+    /// An empty pool with these limits.
+    pub fn new(limits: PoolLimits) -> Arc<Self> {
+        let (lent_bytes, restock_due) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { chunks: Mutex::default(), limits, lent_bytes, restock_due })
+    }
+
+    /// The bytes that it may hold now.
+    fn bytes_max(&self) -> usize {
+        let PoolLimits { kept_bytes, all_bytes } = self.limits;
+        kept_bytes.max(all_bytes.saturating_sub(self.lent_bytes()))
+    }
+
+    /// Bytes of the chunks that are in use.
+    pub fn lent_bytes(&self) -> usize {
+        self.lent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Does it hold more than it may always hold?
+    pub fn is_ample(&self) -> bool {
+        self.held_bytes() > self.limits.kept_bytes
+    }
+
+    /// Frees what it may hold only while writes go on. Slow: only for a thread of the engine.
+    pub fn trim(&self) {
+        let beyond = self.lock().take_beyond(self.limits.kept_bytes);
+        drop(beyond);
     }
 
     /// Makes the caller the attendant, which frees the chunks that the pool has no room for. `call`
@@ -100,15 +153,6 @@ impl ChunkPool {
         Attendant { pool: self }
     }
 
-    /// Fills the pool up to `bytes` with memory whose pages the kernel has already provided, so
-    /// that the first memtables are as fast as later ones. Takes about half a millisecond per MiB:
-    /// only for a thread of the engine.
-    pub fn fill(&self, bytes: usize) {
-        while self.held_bytes() + ChunkClass::Large.bytes() <= bytes.min(self.bytes_max) {
-            self.put(vec![Chunk::ready()]);
-        }
-    }
-
     /// Has a memtable's writer taken or returned a chunk so that `restock` has something to do?
     /// Returns true once per occurrence.
     #[inline]
@@ -116,13 +160,21 @@ impl ChunkPool {
         self.restock_due.load(Ordering::Relaxed) && self.restock_due.swap(false, Ordering::Relaxed)
     }
 
-    /// Stocks a few large chunks whose pages the kernel has already provided, and frees chunks
-    /// without room. As slow as `fill`: only for a thread of the engine, when `take_restock_due`
-    /// returns true or the attendant is called.
+    /// Frees chunks without room, and stocks a few large ones whose pages the kernel has already
+    /// provided. Takes about half a millisecond per MiB: only for a thread of the engine, when
+    /// `take_restock_due` returns true or the attendant is called.
     pub fn restock(&self) {
+        let beyond = self.lock().take_beyond(self.bytes_max());
+        drop(beyond);
         for _ in 0..STOCKED_CHUNKS {
-            if self.lock().wants_stock(self.bytes_max) {
-                self.put(vec![Chunk::ready()]);
+            if !self.lock().wants_stock(self.bytes_max()) {
+                break;
+            }
+            let chunk = Chunk::ready();
+            let mut held = self.lock();
+            // Others may have put chunks back meanwhile.
+            if held.wants_stock(self.bytes_max()) {
+                held.push(ChunkClass::Large, chunk);
             }
         }
         self.free_excess();
@@ -150,6 +202,9 @@ impl ChunkPool {
         let chunk = held.of_class[class as usize].pop();
         if chunk.is_some() {
             held.bytes -= class.bytes();
+        } else if held.bytes > self.bytes_max() {
+            // It holds chunks of other classes, for which there is no room any more.
+            self.restock_due.store(true, Ordering::Relaxed);
         }
         // A buffer that takes medium chunks will take large ones soon.
         if class > ChunkClass::Small {
@@ -161,15 +216,15 @@ impl ChunkPool {
     /// Requests a stock of large chunks, if there is none and there is room for it. Returns whether
     /// it did.
     fn note_stock(&self, held: &Held) -> bool {
-        let wanted = held.wants_stock(self.bytes_max);
+        let wanted = held.wants_stock(self.bytes_max());
         if wanted {
             self.restock_due.store(true, Ordering::Relaxed);
         }
         wanted
     }
 
-    /// Keeps the chunks that it has room for, the largest first. The rest, and large chunks with
-    /// small pages, are left to the attendant.
+    /// Puts back chunks that were taken. Keeps those that it has room for, the largest first. The
+    /// rest, and large chunks with small pages, are left to the attendant.
     pub(crate) fn put(&self, freed: Vec<Chunk>) {
         if let Some(call) = self.keep(freed) {
             call();
@@ -184,18 +239,23 @@ impl ChunkPool {
         }
     }
 
-    /// Keeps chunks as `put` does. Returns the callback if the attendant has something to free.
+    /// Keeps chunks as `put` does. Returns the callback if the attendant has something to free, now
+    /// or when the writes end (`is_ample`).
     /// Without an attendant the rest is freed here, outside the lock.
     fn keep(&self, mut freed: Vec<Chunk>) -> Option<Call> {
         freed.sort_unstable_by_key(Chunk::bytes);
+        let pooled = freed.iter().filter_map(Chunk::class).map(ChunkClass::bytes).sum();
+        self.lent_bytes.fetch_sub(pooled, Ordering::Relaxed);
+        let bytes_max = self.bytes_max();
         let (mut rest, mut small) = (Vec::new(), Vec::new());
         let mut held = self.lock();
         let is_attended = held.call.is_some();
+        let was_ample = held.bytes > self.limits.kept_bytes;
         while let Some(chunk) = freed.pop() {
             match chunk.class() {
                 // Its pages will always be small; a better chunk will replace it.
                 Some(_) if is_attended && chunk.is_makeshift() => rest.push(chunk),
-                Some(class) if held.bytes + class.bytes() <= self.bytes_max => {
+                Some(class) if held.bytes + class.bytes() <= bytes_max => {
                     held.push(class, chunk);
                 }
                 Some(_) => rest.push(chunk),
@@ -203,7 +263,8 @@ impl ChunkPool {
                 None => small.push(chunk),
             }
         }
-        let call = held.call.clone().filter(|_| !rest.is_empty());
+        let becomes_ample = !was_ample && held.bytes > self.limits.kept_bytes;
+        let call = held.call.clone().filter(|_| becomes_ample || !rest.is_empty());
         if call.is_some() {
             held.excess.append(&mut rest);
         }
@@ -216,7 +277,8 @@ impl fmt::Debug for ChunkPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChunkPool")
             .field("held_bytes", &self.held_bytes())
-            .field("bytes_max", &self.bytes_max)
+            .field("lent_bytes", &self.lent_bytes())
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
@@ -233,8 +295,9 @@ impl ChunkSource {
     }
 
     pub(crate) fn take(&self, class: ChunkClass) -> Chunk {
-        let pooled = self.pool.as_ref().and_then(|pool| pool.take(class));
-        pooled.unwrap_or_else(|| Chunk::at_once(class))
+        let Some(pool) = &self.pool else { return Chunk::at_once(class) };
+        pool.lent_bytes.fetch_add(class.bytes(), Ordering::Relaxed);
+        pool.take(class).unwrap_or_else(|| Chunk::at_once(class))
     }
 
     /// Should a buffer that will take large chunks wait a little for a stock? No if it is there, or

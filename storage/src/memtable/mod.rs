@@ -31,7 +31,7 @@ mod tree;
 mod versions;
 mod writer;
 
-pub use crate::buffer::{Attendant, ChunkPool};
+pub use crate::buffer::{Attendant, ChunkPool, PoolLimits};
 pub use cursor::MemtableCursor;
 #[cfg(not(loom))]
 pub(crate) use cursor::PASSED_MAX;

@@ -26,7 +26,7 @@ struct Rig {
 
 impl Rig {
     fn new(options: BufferOptions) -> Self {
-        let pool = ChunkPool::new(usize::MAX);
+        let pool = ChunkPool::new(PoolLimits { kept_bytes: usize::MAX, all_bytes: usize::MAX });
         let source = ChunkSource::new(Some(Arc::clone(&pool)));
         Self {
             buffer: Buffer::new(options, source),

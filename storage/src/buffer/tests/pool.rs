@@ -6,6 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const LARGE: usize = ChunkClass::Large.bytes();
 
+/// One that holds at most so much, however little is in use.
+fn pool_of(bytes: usize) -> Arc<ChunkPool> {
+    ChunkPool::new(PoolLimits { kept_bytes: bytes, all_bytes: bytes })
+}
+
 fn after_taking(pool: &Arc<ChunkPool>, class: ChunkClass) -> bool {
     drop(ChunkSource::new(Some(Arc::clone(pool))).take(class));
     pool.take_restock_due()
@@ -16,7 +21,7 @@ fn after_taking(pool: &Arc<ChunkPool>, class: ChunkClass) -> bool {
 /// count.
 #[test]
 fn who_grows_finds_large_chunks_stocked() {
-    let pool = ChunkPool::new(64 << 20);
+    let pool = pool_of(64 << 20);
     assert!(!after_taking(&pool, ChunkClass::Small), "an engine with little in it needs none");
     assert!(after_taking(&pool, ChunkClass::Medium));
     assert!(!pool.take_restock_due(), "said once");
@@ -35,18 +40,20 @@ fn who_grows_finds_large_chunks_stocked() {
 /// Planted: `wants_stock` ignores the bytes.
 #[test]
 fn a_stock_keeps_to_the_size_of_its_pool() {
-    let pool = ChunkPool::new(LARGE + LARGE / 2);
+    let pool = pool_of(LARGE + LARGE / 2);
     assert!(after_taking(&pool, ChunkClass::Large));
     pool.restock();
     assert_eq!(pool.held_bytes(), LARGE);
     assert!(!after_taking(&pool, ChunkClass::Medium), "there is room for one only");
-    let pool = ChunkPool::new(LARGE - 1);
+    let pool = pool_of(LARGE - 1);
     assert!(!after_taking(&pool, ChunkClass::Large));
     pool.restock();
     assert_eq!(pool.held_bytes(), 0);
 }
 
-fn chunks(count: usize) -> Vec<Chunk> {
+/// Chunks with large pages that are in use.
+fn lent(pool: &ChunkPool, count: usize) -> Vec<Chunk> {
+    pool.lent_bytes.fetch_add(count * LARGE, Ordering::Relaxed);
     (0..count).map(|_| Chunk::of(ChunkClass::Large)).collect()
 }
 
@@ -55,7 +62,7 @@ fn chunks(count: usize) -> Vec<Chunk> {
 /// Planted: `keep` frees the rest itself; an `Attendant` leaves the excess behind.
 #[test]
 fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
-    let pool = ChunkPool::new(LARGE);
+    let pool = pool_of(LARGE);
     let before = freed_here::bytes();
     let freed = || freed_here::bytes() - before;
     let calls = Arc::new(AtomicUsize::new(0));
@@ -64,12 +71,12 @@ fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
         called.fetch_add(1, Ordering::Relaxed);
     });
     // The chunks of a dropped memtable.
-    pool.put(chunks(1));
+    pool.put(lent(&pool, 1));
     assert_eq!(calls.load(Ordering::Relaxed), 0, "there was room");
-    pool.put(chunks(3));
+    pool.put(lent(&pool, 3));
     assert_eq!((calls.load(Ordering::Relaxed), freed()), (1, 0), "somebody else frees it");
     // A writer that has compacted: nothing is called under its combining lock.
-    ChunkSource::new(Some(Arc::clone(&pool))).give(chunks(1));
+    ChunkSource::new(Some(Arc::clone(&pool))).give(lent(&pool, 1));
     assert_eq!((calls.load(Ordering::Relaxed), freed()), (1, 0));
     assert!(pool.take_restock_due());
     let attending = &pool;
@@ -83,11 +90,11 @@ fn b5_what_there_is_no_room_for_is_freed_by_the_attendant() {
     assert_eq!((elsewhere, freed()), (4 * LARGE, 0));
     assert_eq!(pool.held_bytes(), LARGE);
     // Chunks that are left when the attendant is dropped, and chunks that arrive later.
-    pool.put(chunks(1));
+    pool.put(lent(&pool, 1));
     assert_eq!(freed(), 0);
     drop(attendant);
     assert_eq!(freed(), LARGE);
-    pool.put(chunks(2));
+    pool.put(lent(&pool, 2));
     assert_eq!((calls.load(Ordering::Relaxed), freed()), (2, 3 * LARGE));
 }
 
@@ -140,7 +147,7 @@ fn pages_present(chunk: &Chunk) -> usize {
 #[cfg(target_os = "linux")]
 #[cfg_attr(miri, ignore = "there are no pages")]
 fn b16_a_chunk_that_is_not_stocked_is_cleared_a_page_at_a_time() {
-    let pool = ChunkPool::new(64 << 20);
+    let pool = pool_of(64 << 20);
     let source = ChunkSource::new(Some(Arc::clone(&pool)));
     let write = |chunk: &Chunk, offset: usize| {
         assert!(offset < chunk.bytes());
@@ -166,4 +173,54 @@ fn b16_a_chunk_that_is_not_stocked_is_cleared_a_page_at_a_time() {
     let _attendant = pool.attend(|| {});
     pool.put(all);
     assert_eq!(pool.held_bytes(), LARGE, "two of three are makeshift");
+}
+
+/// Goal: what a burst of flushes frees is there for the writes that go on, within the memory that
+/// they may take anyway. When they end, little is kept.
+/// Planted: `keep` does not count what is lent; `keep` does not count what comes back; `trim` frees
+/// all.
+#[test]
+fn what_writes_may_take_is_kept_until_they_end() {
+    let pool = ChunkPool::new(PoolLimits { kept_bytes: 2 * LARGE, all_bytes: 6 * LARGE });
+    let calls = Arc::new(AtomicUsize::new(0));
+    let called = Arc::clone(&calls);
+    let _attendant = pool.attend(move || {
+        called.fetch_add(1, Ordering::Relaxed);
+    });
+    let (first, second) = (lent(&pool, 3), lent(&pool, 4));
+    assert_eq!(pool.lent_bytes(), 7 * LARGE);
+    pool.put(first);
+    assert_eq!(pool.held_bytes(), 2 * LARGE, "as much as always");
+    assert!(!pool.is_ample());
+    pool.restock();
+    let before = calls.load(Ordering::Relaxed);
+    pool.put(second);
+    assert_eq!(calls.load(Ordering::Relaxed), before + 1, "somebody has to look after it later");
+    assert_eq!((pool.held_bytes(), pool.lent_bytes()), (6 * LARGE, 0));
+    let source = ChunkSource::new(Some(Arc::clone(&pool)));
+    let taken: Vec<_> = (0..5).map(|_| source.take(ChunkClass::Large)).collect();
+    assert_eq!((pool.held_bytes(), pool.lent_bytes()), (LARGE, 5 * LARGE));
+    pool.put(taken);
+    assert!(pool.is_ample());
+    pool.trim();
+    assert_eq!(pool.held_bytes(), 2 * LARGE);
+}
+
+/// Goal: chunks of one class do not stay beside as many of another one.
+/// Planted: `take` asks for nothing; `restock` takes nothing out.
+#[test]
+fn chunks_that_nobody_takes_make_room_for_others() {
+    const MEDIUM: usize = ChunkClass::Medium.bytes();
+    let pool = ChunkPool::new(PoolLimits { kept_bytes: 2 * LARGE, all_bytes: 6 * LARGE });
+    let _attendant = pool.attend(|| {});
+    let source = ChunkSource::new(Some(Arc::clone(&pool)));
+    let medium: Vec<_> = (0..5 * LARGE / MEDIUM).map(|_| source.take(ChunkClass::Medium)).collect();
+    pool.put(medium);
+    assert_eq!(pool.held_bytes(), 5 * LARGE);
+    pool.take_restock_due();
+    let taken: Vec<_> = (0..3).map(|_| source.take(ChunkClass::Large)).collect();
+    assert!(pool.take_restock_due());
+    pool.restock();
+    assert_eq!((pool.held_bytes(), pool.lent_bytes()), (3 * LARGE, 3 * LARGE));
+    pool.put(taken);
 }

@@ -163,7 +163,7 @@ fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
         let points = ReadPoints::new();
         let reclaim =
             Some(Reclaim { points: Arc::clone(&points), options: BufferOptions::default() });
-        let pool = Some(ChunkPool::new(64 << 20));
+        let pool = Some(ChunkPool::new(PoolLimits { kept_bytes: 64 << 20, all_bytes: 64 << 20 }));
         let (table, mut writer) = memtable_with(0, MemtableOptions { pool, reclaim });
         let visible = AtomicU64::new(0);
         let done = AtomicBool::new(false);
@@ -438,7 +438,7 @@ fn b16_who_outgrows_small_chunks_waits_once_for_a_stock() {
     let value = vec![7; 1 << 20];
     // There is time to make the chunk; there is none; there is no room for it.
     for (bytes_max, in_time) in [(8 * LARGE, true), (8 * LARGE, false), (LARGE / 2, false)] {
-        let pool = ChunkPool::new(bytes_max);
+        let pool = ChunkPool::new(PoolLimits { kept_bytes: bytes_max, all_bytes: bytes_max });
         let reclaim = Some(Reclaim { points: ReadPoints::new(), options: options(64 << 10) });
         let options = MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim };
         let (table, mut writer) = memtable_with(0, options);
