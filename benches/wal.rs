@@ -73,8 +73,7 @@ impl Rolling {
         let sealed = unsynced.sealed()[0].clone();
         drop(unsynced);
         self.number += 1;
-        let spare =
-            recycle(&self.vfs, self.dir.path(), &IDENTITY, &sealed, FileNumber(self.number), true);
+        let spare = recycle(&self.vfs, self.dir.path(), &sealed, FileNumber(self.number), true);
         self.start(spare.expect("room on disk"));
     }
 
@@ -224,7 +223,8 @@ fn read(vfs: &Arc<dyn Vfs>, dir: &Path, number: FileNumber, records: u64) {
         Ok(())
     };
     let (last_seqno, closed, synced) = (Seqno::MAX, false, None);
-    let known = KnownLog { floor: number, newest: Some(number), last_seqno, closed, synced };
+    let known =
+        KnownLog { floor: number, newest: Some(number), last_seqno, closed, synced, begun: true };
     let report =
         replay(vfs, dir, &IDENTITY, &known, &[number], &OneByOne, &mut each).expect("it is intact");
     assert_eq!(report.records, records);

@@ -59,6 +59,9 @@ pub struct EngineConfig {
     /// Largest size of the closed log segments that a recovery would need, in bytes. Above it, the
     /// range that pins the oldest one is flushed.
     pub log_retained_bytes_max: u64,
+    /// While nobody asks for a sync, at most so many bytes of closed log segments are left unsynced
+    /// until flushes make them obsolete.
+    pub log_unsynced_bytes_max: u64,
     /// A range without writes for this long is sealed if that frees log or memory.
     pub idle_seal_after: Option<Duration>,
     /// Open a directory in which other users can change files.

@@ -37,6 +37,7 @@ pub(crate) fn config(dir: &str, ranges: u8) -> EngineConfig {
         open_tables_bytes_max: 1 << 20,
         log_segment_bytes: 8 << 20,
         log_retained_bytes_max: 64 << 20,
+        log_unsynced_bytes_max: 64 << 20,
         idle_seal_after: None,
         space_reserve_bytes: 0,
         log_mapped: true,

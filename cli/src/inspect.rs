@@ -229,6 +229,7 @@ fn counters(stats: &Stats) -> Table {
             },
         ),
         ("log: bytes, syncs", format!("{}, {}", bytes(stats.log_bytes), count(stats.log_syncs))),
+        ("log: given up unsynced", bytes(stats.log_given_up_bytes)),
         ("log segments", count(stats.log_segments)),
         (
             "manifest: edits, syncs",

@@ -3,7 +3,7 @@
 use super::{MIB, Options};
 use sluicedb_actors::admission::RangeBudget;
 use sluicedb_storage::limits::{BATCH_BYTES_CAP, VALUE_BYTES_MAX};
-use sluicedb_storage::vfs::disk::descriptors_max;
+use sluicedb_storage::vfs::disk::{descriptors_max, memory_bytes};
 use std::num::NonZeroUsize;
 
 /// Enough for a usual flush.
@@ -15,6 +15,8 @@ pub(super) const RANGES_MAX_CAP: usize = 65_536;
 /// A log segment has at most this part of the write buffer, or so much.
 const LOG_SEGMENT_PART: u64 = 4;
 const LOG_SEGMENT_BYTES: u64 = 4 * MIB;
+/// The part of the memory of the machine that unsynced log segments may make dirty.
+const LOG_UNSYNCED_PART: u64 = 32;
 /// What the accounts and mailboxes of the engine can count, with room to spare.
 pub(super) const WRITE_BUFFER_BYTES_CAP: u64 = 512 << 30;
 
@@ -211,5 +213,13 @@ impl Options {
             buffers.max(4 * self.log_segment_bytes).clamp(512 * MIB, u64::MAX / 4)
         };
         self.log_retained_bytes_max.unwrap_or_else(derived)
+    }
+
+    /// The log is about as long as the write buffer. But a kernel that has many dirty pages slows
+    /// down whoever makes more: Linux from about a seventh of its memory on. Segments that are kept
+    /// for recycling are dirty, too.
+    pub(super) fn log_unsynced_bytes_max(&self) -> u64 {
+        let of_memory = memory_bytes().map_or(u64::MAX, |bytes| bytes / LOG_UNSYNCED_PART);
+        self.effective_write_buffer_bytes().min(of_memory)
     }
 }

@@ -48,6 +48,7 @@ impl Options {
             open_tables_bytes_max: self.open_tables_bytes_max(),
             log_segment_bytes: self.effective_log_segment_bytes(),
             log_retained_bytes_max: self.effective_log_retained_bytes_max(),
+            log_unsynced_bytes_max: self.log_unsynced_bytes_max(),
             idle_seal_after: match self.idle_seal_after_ms {
                 0 => None,
                 after => Some(Duration::from_millis(after)),

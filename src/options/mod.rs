@@ -105,8 +105,8 @@ pub struct Options {
     /// The size follows the writes. The first segment has 512 KiB. A segment that would last less
     /// than a second is followed by one of twice the size, or eight times. One that would last more
     /// than four seconds is followed by one of half the size. One segment is kept ready, or two
-    /// where one would not last. Segments that nothing needs any more are kept to be used again: as
-    /// many as were used up lately, and not more than two write buffers of bytes (or one segment).
+    /// where one would not last. Segments that nothing needs any more are kept to be used again: at
+    /// most one write buffer of bytes (or one segment).
     ///
     /// An idle log shrinks. If hardly anything is written for `rest_after_ms`, it keeps no segment
     /// ready. If it is idle for `idle_seal_after_ms`, it goes on in one of 512 KiB. A closed

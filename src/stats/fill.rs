@@ -140,7 +140,7 @@ impl Stats {
         take_over!(accounts => stats: overloaded_local overloaded_global);
         take_over!(counters.log => stats:
             commits commits_inline changes routed_again entries_written bytes_written
-            log_bytes log_syncs log_segments log_retained_bytes
+            log_bytes log_syncs log_given_up_bytes log_segments log_retained_bytes
         );
         take_over!(counters.versions => stats:
             seals_size seals_pressure seals_log seals_idle seals_flush

@@ -82,6 +82,9 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Syncs of the log.
     pub log_syncs: u64,
+    /// Bytes of closed log segments that were never synced: before anybody asked for a sync, all
+    /// that they hold was durable in tables.
+    pub log_given_up_bytes: u64,
     /// Log segments that a recovery would read.
     pub log_segments: u64,
     /// Bytes of the closed ones among them. `log_retained_bytes_max` bounds these.

@@ -314,6 +314,7 @@ pub(crate) fn known_log(image: &Image) -> KnownLog {
         last_seqno: image.last_seqno,
         closed: image.clean_close,
         synced: image.log_synced,
+        begun: image.log_unbegun.is_none_or(|first| image.log_synced >= Some(first)),
     }
 }
 

@@ -209,7 +209,8 @@ impl Verification<'_> {
         tables.sort_unstable_by_key(|(number, _)| *number);
         self.tables(db_id, &tables);
         let (floor, last_seqno, synced) = (FileNumber(0), Seqno::MAX, None);
-        let known = KnownLog { floor, newest: None, last_seqno, closed: false, synced };
+        let known =
+            KnownLog { floor, newest: None, last_seqno, closed: false, synced, begun: true };
         self.log(db_id, &known, &mut |_| Ok(()));
     }
 

@@ -88,7 +88,7 @@ impl Parts {
             Either::Left((stamped, _)) => stamped?,
             Either::Right(_) => return Err(self.failures.why_stopped()),
         };
-        // A segment leaves the log only once it is synced. A later record may confirm it only then.
+        // The syncer gives up the segments that are not needed any more, and syncs the rest.
         self.wal.sync_upto(stamped).await.map_err(|failed| failed.failure)?;
         self.wal.collect().await
     }

@@ -29,8 +29,8 @@ pub type DueReplies = Vec<(Seqno, Reply<Committed>)>;
 pub struct Durable {
     /// Everything at or below this number is in the file, so it survives the process.
     written: AtomicU64,
-    /// Everything at or below this number is synced, so it survives a power cut. Raised only after
-    /// `fdatasync` returned without an error.
+    /// Everything at or below this number survives a power cut. Raised only after `fdatasync`
+    /// returned without an error, or when all of it is in tables by the durable manifest.
     synced: AtomicU64,
     waiting: Mutex<Waiting>,
     /// How many wait; a hint.

@@ -6,9 +6,14 @@
 //! its steps others append and rotate, so it never relies on what it saw under the seat before.
 //!
 //! Guarantees: whoever is answered is in the file (`Buffered`) or synced (`Synced`), with
-//! everything before. A segment that was left is synced with the group that holds its last bytes,
-//! whichever group that is (INVARIANT(sync-covers-segments)). Does not: wait, answer, or start a
+//! everything before. A sync covers every segment that was left since the last one, whichever group
+//! holds its last bytes (INVARIANT(sync-covers-segments)). Does not: wait, answer, or start a
 //! thread; `log_syncer` does.
+//!
+//! Nobody needs a segment that was left to be synced, unless somebody asks for a sync. Soon a flush
+//! makes what it holds durable in tables; then it is given up, and the disk never sees it. So the
+//! sync is *put off* while nobody asks for one, up to a limit: the pages are dirty until then, and
+//! a kernel that has many dirty pages slows down whoever makes more.
 
 pub mod durable;
 
@@ -17,7 +22,11 @@ mod tests;
 
 use crate::failure::Failure;
 use durable::{DueReplies, Durable};
+use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::wal::{LogWriter, SealedSegment, SyncGroup, Unsynced};
+
+/// Syncs are put off for at most so many segments: each has an open file.
+const PUT_OFF_MAX: usize = 16;
 
 /// The log behind its seat. An engine thread enters the seat.
 pub trait LogSeat {
@@ -37,6 +46,10 @@ pub struct GroupCommit<'a, L> {
     taken: Option<SyncGroup>,
     unsynced: Unsynced,
     sync_wanted: bool,
+    /// Was a sync wanted since the log last left a segment?
+    sync_was_wanted: bool,
+    /// Was none wanted from one segment's end to the next?
+    is_calm: bool,
     /// Was somebody told that his write waits for the disk, and does he no longer wait for it? Then
     /// nothing else says that what was appended must be written.
     owed: bool,
@@ -45,8 +58,16 @@ pub struct GroupCommit<'a, L> {
 impl<'a, L: LogSeat> GroupCommit<'a, L> {
     /// A group commit that has taken nothing so far.
     pub fn new(log: &'a L, durable: &'a Durable) -> Self {
-        let unsynced = Unsynced::default();
-        Self { log, durable, taken: None, unsynced, sync_wanted: false, owed: false }
+        Self {
+            log,
+            durable,
+            taken: None,
+            unsynced: Unsynced::default(),
+            sync_wanted: false,
+            sync_was_wanted: true,
+            is_calm: false,
+            owed: false,
+        }
     }
 
     /// Takes what was appended, if there is something to do. Call `write` next if it returns true.
@@ -68,7 +89,7 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
             let confirmed = log.wants_watermark() && log.append_watermark();
             confirmed.then(|| log.take_group())
         })?;
-        self.sync_wanted |= sync_wanted;
+        self.want_sync(sync_wanted);
         self.taken = taken;
         Ok(self.taken.is_some())
     }
@@ -84,9 +105,14 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
     /// # Errors
     /// When the seat has failed.
     pub fn take_all(&mut self) -> Result<(), Failure> {
-        self.sync_wanted = true;
+        self.want_sync(true);
         self.taken = Some(self.log.with_writer(LogWriter::take_group)?);
         Ok(())
+    }
+
+    fn want_sync(&mut self, wanted: bool) {
+        self.sync_wanted |= wanted;
+        self.sync_was_wanted |= wanted;
     }
 
     /// Writes the group that was taken. Returns the replies that waited for the write.
@@ -99,20 +125,36 @@ impl<'a, L: LogSeat> GroupCommit<'a, L> {
             self.log.with_writer(|log| log.written(group))?;
         }
         let Some(group) = self.taken.take() else { return Ok(DueReplies::new()) };
+        if group.leaves_segment() {
+            self.is_calm = !std::mem::take(&mut self.sync_was_wanted);
+        }
         let upto = group.upto();
         self.unsynced.add(group);
         Ok(self.durable.raise_written(upto))
     }
 
     /// Must what was written be synced now? This is the only place that decides it: yes if somebody
-    /// waits, and yes if a segment was left, because only synced segments can become obsolete.
-    pub fn must_sync(&self) -> bool {
-        self.sync_wanted || self.has_left_segment()
+    /// waits, and yes if segments were left whose sync is not put off. It is put off for at most
+    /// this many bytes of segments.
+    pub fn must_sync(&self, put_off_bytes_max: u64) -> bool {
+        let left = self.unsynced.sealed();
+        let bytes = left.iter().map(|segment| segment.bytes).sum::<u64>();
+        let calm = self.is_calm && bytes <= put_off_bytes_max && left.len() <= PUT_OFF_MAX;
+        self.sync_wanted || !left.is_empty() && !calm
     }
 
-    /// Do the written groups complete a segment?
-    pub fn has_left_segment(&self) -> bool {
-        !self.unsynced.sealed().is_empty()
+    /// Gives up the segments below `floor` whose sync was put off: the durable manifest says that
+    /// no recovery needs them. So what they hold is durable. Returns the replies that waited for
+    /// that. `retire` gets the segments before anybody can learn of it.
+    pub fn give_up_below(
+        &mut self,
+        floor: FileNumber,
+        retire: impl FnOnce(&[SealedSegment]),
+    ) -> DueReplies {
+        let given_up = self.unsynced.give_up_below(floor);
+        let Some(last) = given_up.last() else { return DueReplies::new() };
+        retire(&given_up);
+        self.durable.raise_synced(last.last_seqno)
     }
 
     /// Syncs everything that was written. Returns the replies that waited for that. `retire` gets

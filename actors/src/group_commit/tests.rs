@@ -70,6 +70,11 @@ impl Log {
 
     /// How many records survive a power cut now.
     fn after_power_cut(&self) -> u64 {
+        self.after_power_cut_from(FileNumber(1))
+    }
+
+    /// How many of them are in the segments from `floor` on.
+    fn after_power_cut_from(&self, floor: FileNumber) -> u64 {
         let cut = self.vfs.crash_clone(CrashKind::DropUnsynced);
         let mut numbers: Vec<_> = cut
             .list(Path::new(DIR))
@@ -83,8 +88,9 @@ impl Log {
         numbers.sort();
         let each = &mut |_: LogItem<'_>| Ok(());
         let dir = Path::new(DIR);
-        let (floor, last_seqno, synced) = (FileNumber(1), Seqno::MAX, None);
-        let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false, synced };
+        let (last_seqno, synced) = (Seqno::MAX, None);
+        let known =
+            KnownLog { floor, newest: Some(floor), last_seqno, closed: false, synced, begun: true };
         replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, &OneByOne, each).unwrap().records
     }
 }
@@ -111,7 +117,7 @@ fn a1_a_sealed_segment_is_synced_whoever_took_it() {
         let mut groups = GroupCommit::new(&log, &log.durable);
         // When the log thread looks, nobody wants a sync and no segment was left.
         drop(log.append(Durability::Buffered));
-        assert!(groups.take_due().unwrap() && !groups.must_sync());
+        assert!(groups.take_due().unwrap() && !groups.must_sync(0));
         send(groups.write().unwrap());
         drop(log.append(Durability::Buffered));
         assert!(groups.take_due().unwrap());
@@ -120,17 +126,17 @@ fn a1_a_sealed_segment_is_synced_whoever_took_it() {
         log.rotate();
         drop(log.append(Durability::Buffered));
         send(groups.write().unwrap());
-        assert!(!groups.must_sync(), "what was left was not taken yet");
+        assert!(!groups.must_sync(0), "what was left was not taken yet");
         assert!(groups.take_due().unwrap());
         send(groups.write().unwrap());
         let mut retired = Vec::new();
-        assert!(groups.must_sync() && groups.has_left_segment());
+        assert!(groups.must_sync(0));
         let synced = groups.sync(|sealed| retired.extend_from_slice(sealed)).unwrap();
         assert_eq!(send(synced), [3]);
         assert_eq!(futures::executor::block_on(acked).unwrap().unwrap(), Seqno(3));
         assert_eq!(retired.iter().map(|sealed| sealed.number.0).collect::<Vec<_>>(), [1]);
         assert_eq!(log.after_power_cut(), 4);
-        assert!(!groups.must_sync());
+        assert!(!groups.must_sync(0));
     }
 }
 
@@ -144,7 +150,7 @@ fn a1_a_later_sync_covers_what_was_only_written() {
     log.rotate();
     assert!(groups.take_due().unwrap());
     send(groups.write().unwrap());
-    assert!(groups.must_sync(), "nobody waits, yet the segment is to be retired");
+    assert!(groups.must_sync(0), "nobody waits, yet the segment is to be retired");
     let acked = log.append(Durability::Synced);
     assert!(groups.take_due().unwrap());
     send(groups.write().unwrap());
@@ -169,5 +175,80 @@ fn an_idle_log_says_that_its_end_is_durable() {
     assert!(groups.take_due().unwrap(), "the log confirms its end");
     assert!(tail() > before);
     send(groups.write().unwrap());
-    assert!(!groups.must_sync() && !groups.take_due().unwrap(), "and once is enough");
+    assert!(!groups.must_sync(0) && !groups.take_due().unwrap(), "and once is enough");
+}
+
+/// One that left a segment, took and wrote what was in it. Whether it must be synced now.
+fn leaves(log: &Log, groups: &mut GroupCommit<'_, Log>) -> bool {
+    drop(log.append(Durability::Buffered));
+    log.rotate();
+    assert!(groups.take_due().unwrap());
+    send(groups.write().unwrap());
+    groups.must_sync(3 * 8192)
+}
+
+/// Goal: while nobody asks for a sync, segments that were left are not synced, up to a limit. A
+/// sync that somebody asks for covers all of them, and from then on the next one is synced at once.
+///
+/// Planted: `must_sync` does not ask whether it is calm; it counts no bytes, or no segments;
+/// `sync_was_wanted` stays as it is.
+#[test]
+fn a1_a_sync_that_was_put_off_comes_before_whoever_asks_is_answered() {
+    for can_map in [false, true] {
+        let log = Log::new(can_map);
+        let mut groups = GroupCommit::new(&log, &log.durable);
+        assert!(leaves(&log, &mut groups), "nobody knows yet whether anybody will ask");
+        send(groups.sync(|_| ()).unwrap());
+        assert!((2..5).all(|_| !leaves(&log, &mut groups)));
+        assert_eq!((log.durable.synced(), log.after_power_cut()), (Seqno(1), 1));
+        let acked = log.append(Durability::Synced);
+        assert!(groups.take_due().unwrap());
+        send(groups.write().unwrap());
+        let mut retired = 0;
+        assert_eq!(send(groups.sync(|sealed| retired += sealed.len()).unwrap()), [5]);
+        assert!(futures::executor::block_on(acked).unwrap().is_ok());
+        assert_eq!((retired, log.after_power_cut()), (3, 5));
+        assert!(leaves(&log, &mut groups), "somebody has asked since the last one was left");
+        send(groups.sync(|_| ()).unwrap());
+        assert!((7..10).all(|_| !leaves(&log, &mut groups)));
+        assert!(leaves(&log, &mut groups), "that is too much");
+        assert!(!groups.must_sync(u64::MAX));
+        assert!((11..23).all(|_| leaves(&log, &mut groups)));
+        assert!(!groups.must_sync(u64::MAX));
+        assert!(leaves(&log, &mut groups) && groups.must_sync(u64::MAX), "these are too many");
+    }
+}
+
+/// Goal: what is in tables needs no sync. It counts as durable, and a later sync covers what is
+/// left.
+///
+/// Planted: `give_up_below` takes the segment at the floor as well; it leaves the targets; it does
+/// not raise what is durable.
+#[test]
+fn a1_segments_below_the_floor_are_given_up_and_never_synced() {
+    let log = Log::new(true);
+    let mut groups = GroupCommit::new(&log, &log.durable);
+    assert!(leaves(&log, &mut groups));
+    send(groups.sync(|_| ()).unwrap());
+    assert!((2..5).all(|_| !leaves(&log, &mut groups)));
+    let mut retired = Vec::new();
+    let mut numbers = |sealed: &[SealedSegment]| {
+        retired.extend(sealed.iter().map(|sealed| sealed.number.0));
+    };
+    assert!(groups.give_up_below(FileNumber(2), &mut numbers).is_empty());
+    assert_eq!(log.durable.synced(), Seqno(1));
+    let (reply, answer) = reply();
+    log.durable.register_sync(Seqno(3), reply).unwrap();
+    assert_eq!(send(groups.give_up_below(FileNumber(4), &mut numbers)), [3]);
+    assert_eq!(futures::executor::block_on(answer).unwrap().unwrap(), Seqno(3));
+    assert_eq!(log.durable.synced(), Seqno(3));
+    let synced_before = log.after_power_cut();
+    let acked = log.append(Durability::Synced);
+    assert!(groups.take_due().unwrap());
+    send(groups.write().unwrap());
+    assert_eq!(send(groups.sync(&mut numbers).unwrap()), [5]);
+    assert!(futures::executor::block_on(acked).unwrap().is_ok());
+    assert_eq!(retired, [2, 3, 4]);
+    assert_eq!(synced_before, 1, "the file of the second segment has nothing");
+    assert_eq!(log.after_power_cut_from(FileNumber(4)), 2);
 }

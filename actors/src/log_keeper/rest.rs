@@ -10,6 +10,7 @@ use super::LogKeeper;
 use super::growth::{FIRST_SEGMENT_BYTES, Growth};
 use crate::failure::Failure;
 use crate::runtime::Environment;
+use sluicedb_kernel::reply::reply;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::wal::{
     LogIdentity, SealedSegment, Spare, allocate_spare, discard, remove, segment_bytes_needed,
@@ -100,8 +101,14 @@ impl LogKeeper {
         let number = self.files.numbers.take();
         let next = allocate_spare(vfs, &config.dir, &identity, number, bytes, config.log_mapped)?;
         let refused = self.wal.with_log(|state| state.go_on_in(next, next_seqno))?;
-        self.discard_all(refused);
-        // The segment that was left must be synced.
+        if refused.is_some() {
+            self.discard_all(refused);
+            return Ok(());
+        }
+        // Nobody waits for it, but nothing else would sync the segment that was left: an idle log
+        // does not put that off.
+        let last = Seqno(next_seqno.0 - 1);
+        let _ = self.wal.durable.register_sync(last, reply().0);
         self.wal.due.sync.set();
         Ok(())
     }

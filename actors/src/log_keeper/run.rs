@@ -17,15 +17,6 @@ use sluicedb_storage::wal::{
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 
-/// The closed segments that are still part of the log.
-#[derive(Clone, Copy, Default)]
-struct Closed {
-    /// Their bytes.
-    bytes: u64,
-    /// How many of them are synced. The floor does not pass one that is not.
-    synced: usize,
-}
-
 impl LogKeeper {
     /// The loop.
     pub async fn run(mut self) {
@@ -42,7 +33,7 @@ impl LogKeeper {
     }
 
     async fn serve(&mut self) {
-        let (mut told, mut prepared) = (Closed::default(), false);
+        let (mut told, mut prepared) = (0, false);
         let mut backoff = Backoff::default();
         while !self.failures.is_stopped() {
             let leaving = self.wal.take_leaving();
@@ -57,21 +48,20 @@ impl LogKeeper {
             let wanted = self.wal.with_log(|state| state.spare_wanted(spares_max));
             let Ok(wanted) = wanted else { return };
             let waiting = self.wal.take_collecting();
-            let closed = self.collect();
+            let retained = self.collect();
             for reply in waiting {
                 reply.send(());
             }
-            // More log is retained, more of it could be given up by now, a good part of a segment
-            // has been written since, or a change that waits has room now or is to be refused. A
-            // full mailbox needs no message: the version manager looks after each message anyway.
-            let more = closed.bytes > told.bytes || closed.synced > told.synced;
-            if (more || wanted.is_some() || std::mem::take(&mut prepared))
+            // More log is retained, a good part of a segment has been written since, or a change
+            // that waits has room now or is to be refused. A full mailbox needs no message: the
+            // version manager looks after each message anyway.
+            if (retained > told || wanted.is_some() || std::mem::take(&mut prepared))
                 && let Ok(permit) = self.versions.try_reserve(1)
             {
                 // If the mailbox is closed, nobody seals anything any more.
                 let _ = permit.send(VersionMessage::LogGrown);
             }
-            told = closed;
+            told = retained;
             let Some(wanted) = wanted else {
                 self.failures.recover(Party::Log);
                 let again = self.look_for_rest();
@@ -120,7 +110,7 @@ impl LogKeeper {
         let number = self.files.numbers.take();
         let identity = LogIdentity { db_id: *db_id };
         let spare = if let Some(old) = self.recycling.take(bytes) {
-            recycle(vfs, &config.dir, &identity, &old, number, config.log_mapped)?
+            recycle(vfs, &config.dir, &old, number, config.log_mapped)?
         } else {
             // While the reserve is in use there are deletes to log and no space to waste.
             let spent = self.failures.reserve.is_spent();
@@ -141,11 +131,10 @@ impl LogKeeper {
 
     /// Takes segments below the durable floor out of the log, keeps some for recycling and removes
     /// the others. INVARIANT(watermark-at-seal): only the version manager raises the floor. Returns
-    /// what remains.
-    fn collect(&mut self) -> Closed {
+    /// the bytes of the closed segments that remain.
+    fn collect(&mut self) -> u64 {
         let floor = self.wal.floor();
-        let (retired, synced) = self.wal.take_retired_below(floor);
-        self.recycling.add(retired);
+        self.recycling.add(self.wal.take_retired_below(floor));
         // If the seat has failed, nobody asks for segments any more.
         let segments = self.wal.with_log(|state| {
             state.segments.forget_below(floor);
@@ -163,6 +152,6 @@ impl LogKeeper {
             self.recycling.take_surplus(self.growth.bytes(), bytes_max)
         };
         self.remove_all(surplus);
-        Closed { bytes: retained, synced }
+        retained
     }
 }

@@ -8,6 +8,7 @@ use crate::testing::{Stepped, config};
 use crate::version_manager::message::Change;
 use bytes::Bytes;
 use sluicedb_storage::batch::WriteBatch;
+use sluicedb_storage::key::Seqno;
 use sluicedb_storage::keyspace::KeyspaceId;
 use sluicedb_storage::vfs::MemVfs;
 use std::future::Future;
@@ -16,7 +17,6 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 const KEEPER: &str = "sluice-log";
-const SYNCER: &str = "sluice-wal";
 
 /// A new database whose actors the test runs.
 fn opened(config: EngineConfig) -> (Stepped, Engine) {
@@ -71,29 +71,42 @@ fn who_gives_up_a_cleanup_and_asks_again_and_again_is_not_remembered() {
     assert!(waiting <= 8, "{waiting} wait, and nobody asks");
 }
 
-/// Goal: all is in tables while the sync of the newest segment is late, so the log cannot be given
-/// up. It is given up when that sync is through, although nothing else happens any more.
+/// Goal: nobody asks for a sync, so the segments that the log leaves are not synced. When all is in
+/// tables they are given up without one, and what they hold counts as durable.
 ///
-/// Planted: the keeper tells the version manager only of more log.
+/// Planted: `raise_floor` wakes nobody; the syncer gives nothing up; it syncs whatever was left.
 #[test]
-fn the_log_is_given_up_after_a_sync_that_was_late() {
-    let (runtime, engine) = opened(config("/late-sync", 1));
+fn what_is_in_tables_is_given_up_without_a_sync() {
+    let mut config = config("/put-off", 1);
+    (config.write_buffer_bytes, config.memtable_bytes) = (64 << 20, Some(32 << 20));
+    let (runtime, engine) = opened(config);
     let wal = &engine.parts.wal;
+    let first_seqno = || wal.with_log(|log| log.segments.current_first_seqno()).expect("it runs");
+    let leave_segment = || {
+        let first = first_seqno();
+        while first_seqno() == first {
+            let mut batch = WriteBatch::new();
+            batch.put("key", vec![7; 200 << 10]);
+            let payload = batch.take_encoded().into();
+            let submitted = engine.write_path().submit_owned(payload, 1, Durability::Buffered);
+            submitted.expect("there is room");
+            runtime.run_all_but(&[]);
+        }
+    };
     runtime.run_all_but(&[]);
-    for bytes in [FIRST_SEGMENT_BYTES as usize - (6 << 10), 10 << 10] {
-        let mut batch = WriteBatch::new();
-        batch.put("key", vec![7; bytes]);
-        let payload = batch.take_encoded().into();
-        engine.write_path().submit_owned(payload, 1, Durability::Buffered).expect("there is room");
-        runtime.run_all_but(&[SYNCER]);
-    }
+    let (syncs, durable) = (|| wal.counts.log_syncs.get(), || wal.durable.synced());
+    leave_segment();
+    let before = (syncs(), durable());
+    assert!(durable() > Seqno::ZERO, "whether anybody will ask was not known yet");
+    (0..2).for_each(|_| leave_segment());
+    assert!(wal.counts.log_retained_bytes.get() > 0);
+    assert_eq!((syncs(), durable()), before);
     let mut asked = Box::pin(engine.flush());
     assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    // Whoever asked does not look after the log.
+    // Whoever asked would sync the rest.
     drop(asked);
-    runtime.run_all_but(&[SYNCER]);
-    assert_eq!(engine.parts.accounts.global.used(), 0, "all is in tables");
-    assert!(wal.counts.log_retained_bytes.get() > 0, "the segment in use has no durable beginning");
     runtime.run_all_but(&[]);
+    assert_eq!(engine.parts.accounts.global.used(), 0, "all is in tables");
     assert_eq!(wal.counts.log_retained_bytes.get(), 0);
+    assert_eq!((syncs(), durable().next()), (before.0, first_seqno()));
 }

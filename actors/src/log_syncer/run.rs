@@ -9,6 +9,7 @@ use crate::log_writer::{AfterTurn, Log, LogState};
 use futures::FutureExt;
 use sluicedb_kernel::combining::Spent;
 use sluicedb_kernel::wake::Hold;
+use sluicedb_storage::wal::SealedSegment;
 use std::panic::AssertUnwindSafe;
 
 impl LogSyncer {
@@ -42,6 +43,7 @@ impl LogSyncer {
                 if self.failures.is_stopped() {
                     return Ok(());
                 }
+                self.give_up(&mut groups).await;
                 if self.wal.is_closing() {
                     let ended = self.end_log(&mut groups).await;
                     if let Some(reply) = self.wal.take_closing() {
@@ -62,20 +64,39 @@ impl LogSyncer {
     async fn commit_group(&self, groups: &mut GroupCommit<'_, Log>) -> Result<(), Failure> {
         let written = self.write_group(groups).await?;
         self.answer(written).await;
-        if !groups.must_sync() {
+        if !groups.must_sync(self.put_off_bytes_max()) {
             return Ok(());
         }
         // Segments are retired before anybody learns that they are synced. Whoever then asks the
         // keeper to collect obsolete segments finds them there.
-        let synced = groups.sync(|sealed| {
-            if !sealed.is_empty() {
-                self.wal.retire(sealed);
-                self.wal.due.keeping.set();
-            }
-        })?;
+        let synced = groups.sync(|segments| self.retire(segments))?;
         self.wal.counts.log_syncs.add(1);
         self.answer(synced).await;
         Ok(())
+    }
+
+    /// With several ranges each flush syncs the log, so nothing would be gained by a delay.
+    fn put_off_bytes_max(&self) -> u64 {
+        let one_range = self.topology.superversion.load().ranges.len() == 1;
+        if one_range { self.environment.config.log_unsynced_bytes_max } else { 0 }
+    }
+
+    /// Gives up what is durable in tables and was never synced.
+    async fn give_up(&self, groups: &mut GroupCommit<'_, Log>) {
+        let durable = groups.give_up_below(self.wal.floor(), |segments| {
+            let bytes = segments.iter().map(|segment| segment.bytes).sum();
+            self.wal.counts.log_given_up_bytes.add(bytes);
+            self.retire(segments);
+        });
+        self.answer(durable).await;
+    }
+
+    /// Hands complete segments to the keeper.
+    fn retire(&self, segments: &[SealedSegment]) {
+        if !segments.is_empty() {
+            self.wal.retire(segments);
+            self.wal.due.keeping.set();
+        }
     }
 
     /// Writes the group that was taken. While the disk is full, and the reserve does not help, it
@@ -99,6 +120,8 @@ impl LogSyncer {
                 Err(failure @ Failure::NoSpace(_)) => failure,
                 Err(failure) => return Err(failure),
             };
+            // A flush may have made room: obsolete segments.
+            self.give_up(groups).await;
             // The reserve's space may let the next attempt succeed.
             if self.failures.use_reserve(&failure, releases) {
                 continue;

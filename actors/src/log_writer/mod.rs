@@ -35,6 +35,7 @@ use sluicedb_kernel::signal::Signal;
 use sluicedb_kernel::sync::lock;
 use sluicedb_storage::filename::FileNumber;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::version::VersionEdit;
 use sluicedb_storage::wal::{LogWriter, SealedSegment};
 pub use state::{LogState, NoRoom, SpareWanted, Stamped, Way};
 use std::pin::pin;
@@ -42,7 +43,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 pub use sync_request::SyncRequest;
 
-/// Counts since the database was opened. All but the last three are written under the log's seat.
+/// Counts since the database was opened. All but the last four are written under the log's seat.
 #[derive(Debug, Default)]
 pub struct LogCounts {
     /// Batches committed.
@@ -61,6 +62,8 @@ pub struct LogCounts {
     pub routed_again: Counter,
     /// Log syncs.
     pub log_syncs: Counter,
+    /// Bytes of closed segments that were given up without a sync.
+    pub log_given_up_bytes: Counter,
     /// Log segments that a recovery would read; a gauge.
     pub log_segments: Counter,
     /// Bytes of those among them that are closed; a gauge.
@@ -74,6 +77,30 @@ pub struct LogDue {
     pub sync: Signal,
     /// The log may have obsolete segments, or needs a spare one. Wakes the keeper.
     pub keeping: Signal,
+}
+
+/// The segments that a recovery needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentsNeeded {
+    /// The lowest one.
+    pub floor: FileNumber,
+    /// The first number in it, unless its beginning is known to be durable.
+    /// INVARIANT(no-log-file-missing): an open demands the beginning, unless the edit that names
+    /// the floor says this number, and no edit says that the log is durable up to it.
+    pub unbegun: Option<Seqno>,
+    /// The newest one.
+    pub newest: FileNumber,
+}
+
+impl SegmentsNeeded {
+    /// Has `edit` say so. Returns the floor.
+    pub fn put_into(self, edit: &mut VersionEdit) -> FileNumber {
+        edit.log_floor = Some(self.floor);
+        edit.log_unbegun = self.unbegun;
+        // INVARIANT(no-log-file-missing): every edit names the newest segment.
+        edit.newest_segment = Some(self.newest);
+        self.floor
+    }
 }
 
 /// The log, as its senders and its threads share it.
@@ -92,7 +119,7 @@ pub struct Log {
     topology: Arc<Topology>,
     /// The oldest log segment that a recovery would need, by the durable manifest.
     floor: AtomicU64,
-    /// Segments that are sealed and synced and that a recovery may still need, oldest first.
+    /// Segments that are sealed, and synced or given up by the syncer, oldest first.
     retired: Mutex<Vec<SealedSegment>>,
     /// The caller of `close_log`. The syncer answers.
     closing: Mutex<Option<Reply<Result<(), Failure>>>>,
@@ -166,19 +193,16 @@ impl Log {
         })
     }
 
-    /// The segment that holds, or will hold, `seqno`, or an older one while the beginning of that
-    /// one is not durable; and the newest segment.
-    ///
-    /// INVARIANT(no-log-file-missing): an open demands the beginning of the log, so the floor is
-    /// only raised to one that is durable.
+    /// What a recovery needs that needs `seqno` and all after it.
     ///
     /// # Errors
     /// When the seat has failed.
-    pub fn segments_from(&self, seqno: Seqno) -> Result<(FileNumber, FileNumber), Failure> {
-        let synced = self.durable.synced();
+    pub fn segments_from(&self, seqno: Seqno) -> Result<SegmentsNeeded, Failure> {
         self.with_log(|state| {
-            let durable = if state.log.has_durable_begin() { seqno } else { seqno.min(synced) };
-            (state.segments.of(durable), state.log.number())
+            let (floor, first_seqno) = state.segments.of(seqno);
+            let newest = state.log.number();
+            let begun = floor == newest && state.log.has_durable_begin();
+            SegmentsNeeded { floor, unbegun: (!begun).then_some(first_seqno), newest }
         })
     }
 
@@ -216,7 +240,7 @@ impl Log {
     }
 
     /// When this returns, obsolete segments are deleted or kept aside for recycling. That covers
-    /// segments below the durable floor that were closed and synced before the call.
+    /// segments below the durable floor that were closed before the call, and synced or given up.
     ///
     /// # Errors
     /// When the engine has stopped.
@@ -261,9 +285,12 @@ impl Log {
         FileNumber(self.floor.load(Ordering::Acquire))
     }
 
-    /// Sets the floor: the durable manifest says that nothing below it is needed.
+    /// Sets the floor: the durable manifest says that nothing below it is needed. The syncer gives
+    /// up what is below.
     pub fn raise_floor(&self, floor: FileNumber) {
-        self.floor.store(floor.0, Ordering::Release);
+        if self.floor.swap(floor.0, Ordering::Release) < floor.0 {
+            self.due.sync.set();
+        }
     }
 
     pub(crate) fn take_collecting(&self) -> Vec<Reply<()>> {
@@ -330,11 +357,11 @@ impl Log {
         lock(&self.retired).extend_from_slice(sealed);
     }
 
-    /// The synced segments below `floor`, and how many others there are.
-    pub(crate) fn take_retired_below(&self, floor: FileNumber) -> (Vec<SealedSegment>, usize) {
+    /// The complete segments below `floor` that the syncer does not hold any more.
+    pub(crate) fn take_retired_below(&self, floor: FileNumber) -> Vec<SealedSegment> {
         let mut retired = lock(&self.retired);
         let below = retired.partition_point(|segment| segment.number < floor);
-        (retired.drain(..below).collect(), retired.len())
+        retired.drain(..below).collect()
     }
 }
 

@@ -36,10 +36,11 @@ impl Segments {
         self.0.len()
     }
 
-    /// The segment that holds, or will hold, `seqno`.
-    pub fn of(&self, seqno: Seqno) -> FileNumber {
+    /// The segment that holds, or will hold, `seqno`, and its first number.
+    pub fn of(&self, seqno: Seqno) -> (FileNumber, Seqno) {
         let after = self.0.partition_point(|segment| segment.first_seqno <= seqno);
-        self.0[after.saturating_sub(1)].number
+        let segment = &self.0[after.saturating_sub(1)];
+        (segment.number, segment.first_seqno)
     }
 
     /// Bytes of the closed segments from `floor` on.

@@ -12,6 +12,7 @@ use super::message::{Flushed, Install, InstallFailure, Installed, VersionMessage
 use super::{VersionManager, state};
 use crate::failure::space::reserve_wanted;
 use crate::failure::{Failure, Party};
+use crate::log_writer::SegmentsNeeded;
 use crate::range_owner::{RangeEntry, Superversion};
 use sluicedb_kernel::reply::Reply;
 use sluicedb_storage::filename::FileNumber;
@@ -131,10 +132,8 @@ impl VersionManager {
             .map_err(|conflict| InstallFailure::Conflict(conflict.to_string()))?;
         let mut ranges = state::without(&group.next.ranges, flushed.as_ref());
         put_behind(ranges.iter_mut(), &version);
-        let (floor, newest) = self.log_needed(&ranges).map_err(InstallFailure::Failed)?;
-        edit.log_floor = Some(floor);
-        // INVARIANT(no-log-file-missing): every edit names the newest segment.
-        edit.newest_segment = Some(newest);
+        let needed = self.log_needed(&ranges).map_err(InstallFailure::Failed)?;
+        let floor = needed.put_into(&mut edit);
         // A memtable may have entries of batches that are not visible yet.
         let flushed_to = edit.flushed.iter().map(|(_, seqno)| *seqno).max();
         edit.last_seqno = Some(self.topology.visible().max(flushed_to.unwrap_or_default()));
@@ -234,23 +233,20 @@ impl VersionManager {
         self.table_bytes = superversion.ranges.iter().map(|range| range.stable.bytes()).sum();
     }
 
-    /// The lowest log segment that holds an entry which is in no table, and the newest segment.
+    /// The log segments from the lowest one on that holds an entry which is in no table.
     /// Entries above `visible` are still on their way. Every other entry that is in no table is in
     /// a memtable of `ranges` (INVARIANT(watermark-at-seal)). So `visible` is read before the
     /// memtables are.
-    pub(super) fn log_needed(
-        &self,
-        ranges: &[RangeEntry],
-    ) -> Result<(FileNumber, FileNumber), Failure> {
+    pub(super) fn log_needed(&self, ranges: &[RangeEntry]) -> Result<SegmentsNeeded, Failure> {
         let mut oldest = self.topology.visible().next();
         for range in ranges {
             if let Some(first) = range.memtables().filter_map(|table| table.first_seqno()).min() {
                 oldest = oldest.min(first);
             }
         }
-        let (floor, newest) = self.wal.segments_from(oldest)?;
-        // It may have been raised to the current segment, and that one may have been left since.
-        Ok((floor.max(self.manifest.image().log_floor), newest))
+        let needed = self.wal.segments_from(oldest)?;
+        debug_assert!(needed.floor >= self.manifest.image().log_floor, "counters-never-fall");
+        Ok(needed)
     }
 
     /// INVARIANT(delete-only-by-version-manager): deletes the tables that no version names and no
@@ -275,14 +271,14 @@ impl VersionManager {
             return Err(failure);
         }
         let current = self.topology.superversion.load_full();
-        let (floor, newest) = self.log_needed(&current.ranges)?;
-        self.append(VersionEdit {
-            log_floor: Some(floor),
-            newest_segment: Some(newest),
+        let needed = self.log_needed(&current.ranges)?;
+        let mut edit = VersionEdit {
             last_seqno: Some(self.topology.visible()),
             clean_close: true,
             ..VersionEdit::default()
-        })?;
+        };
+        let floor = needed.put_into(&mut edit);
+        self.append(edit)?;
         self.wal.raise_floor(floor);
         let max = self.environment.config.space_reserve_bytes;
         self.failures.cut_reserve(reserve_wanted(max, 0, self.table_bytes));

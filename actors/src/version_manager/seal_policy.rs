@@ -145,19 +145,16 @@ impl VersionManager {
             return;
         }
         // If the log's seat has failed, the engine has failed.
-        let Ok((floor, newest)) = self.log_needed(&superversion.ranges) else { return };
+        let Ok(needed) = self.log_needed(&superversion.ranges) else { return };
         // Tried once per segment. If it fails, the segments stay until the next edit.
         let in_trouble = self.failures.trouble_of(Party::Manifest).is_some();
-        if floor <= self.wal.floor().max(self.seal_policy.let_go) || in_trouble {
+        if needed.floor <= self.wal.floor().max(self.seal_policy.let_go) || in_trouble {
             return;
         }
+        let mut edit =
+            VersionEdit { last_seqno: Some(self.topology.visible()), ..VersionEdit::default() };
+        let floor = needed.put_into(&mut edit);
         self.seal_policy.let_go = floor;
-        let edit = VersionEdit {
-            log_floor: Some(floor),
-            newest_segment: Some(newest),
-            last_seqno: Some(self.topology.visible()),
-            ..VersionEdit::default()
-        };
         if self.append(edit).is_ok() {
             self.wal.raise_floor(floor);
             self.wal.due.keeping.set();

@@ -96,7 +96,7 @@ impl Log {
             let last = self.stop.load(Ordering::Acquire);
             while groups.take_due().unwrap() {
                 send(groups.write().unwrap());
-                if groups.must_sync() {
+                if groups.must_sync(u64::MAX) {
                     send(groups.sync(|_| ()).unwrap());
                 }
             }
@@ -118,7 +118,8 @@ impl Log {
         let each = &mut |_: LogItem<'_>| Ok(());
         let (dir, floor) = (Path::new(DIR), FileNumber(1));
         let (last_seqno, synced) = (Seqno::MAX, None);
-        let known = KnownLog { floor, newest: Some(floor), last_seqno, closed: false, synced };
+        let known =
+            KnownLog { floor, newest: Some(floor), last_seqno, closed: false, synced, begun: true };
         let report =
             replay(&disk(&cut), dir, &IDENTITY, &known, &numbers, &OneByOne, each).unwrap();
         assert!(report.last_seqno >= upto, "{upto} was promised: {report:?}");

@@ -72,6 +72,9 @@ pub struct Image {
     /// The log is durable at least up to this number. `None` if no edit has said so: those of
     /// earlier builds did not.
     pub log_synced: Option<Seqno>,
+    /// The first number in the segment at the floor, if its beginning may be missing after a power
+    /// cut: unless the log is durable up to this number.
+    pub log_unbegun: Option<Seqno>,
 }
 
 impl Image {
@@ -141,7 +144,9 @@ impl Image {
             });
         }
         self.prepared.extend(edit.prepared.iter().cloned());
-        self.log_floor = edit.log_floor.unwrap_or(self.log_floor);
+        if let Some(floor) = edit.log_floor {
+            (self.log_floor, self.log_unbegun) = (floor, edit.log_unbegun);
+        }
         self.next_file_number = edit.next_file_number.unwrap_or(self.next_file_number);
         self.last_seqno = edit.last_seqno.unwrap_or(self.last_seqno);
         self.clean_close = edit.clean_close;
@@ -289,6 +294,7 @@ impl Image {
             clean_close: self.clean_close,
             newest_segment: Some(self.newest_segment),
             log_synced: self.log_synced,
+            log_unbegun: self.log_unbegun,
             ..VersionEdit::default()
         }
     }

@@ -188,6 +188,12 @@ pub fn descriptors_max() -> Option<u64> {
     linux::descriptors_max()
 }
 
+/// The memory that this process may have, in bytes: that of the machine, or of its control group if
+/// that is less. `None` if that is unknown.
+pub fn memory_bytes() -> Option<u64> {
+    linux::memory_bytes()
+}
+
 /// The process id in a lock file; `None` if the file does not start with a number.
 fn lock_holder(file: &OsFile) -> Option<u32> {
     let mut text = [0; LOCK_TEXT_BYTES_MAX];
@@ -511,6 +517,23 @@ mod linux {
         rustix::process::getrlimit(rustix::process::Resource::Nofile).current
     }
 
+    pub(super) fn memory_bytes() -> Option<u64> {
+        let system = rustix::system::sysinfo();
+        let machine = system.totalram.checked_mul(system.mem_unit.into())?;
+        Some(group_memory_bytes().map_or(machine, |group| group.min(machine)))
+    }
+
+    /// The limit of the control group (version 2) of this process, and of those around it.
+    fn group_memory_bytes() -> Option<u64> {
+        let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let limit = |group: &Path| {
+            let file = Path::new("/sys/fs/cgroup").join(group).join("memory.max");
+            std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
+        };
+        Path::new(own).ancestors().filter_map(limit).min()
+    }
+
     pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
         let stat = rustix::fs::statvfs(dir).ok()?;
         stat.f_bavail.checked_mul(stat.f_frsize)
@@ -573,6 +596,10 @@ mod linux {
     }
 
     pub(super) fn descriptors_max() -> Option<u64> {
+        None
+    }
+
+    pub(super) fn memory_bytes() -> Option<u64> {
         None
     }
 

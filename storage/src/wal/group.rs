@@ -11,6 +11,7 @@
 use super::SealedSegment;
 use super::spare::SegmentFile;
 use crate::error::{Error, Result};
+use crate::filename::FileNumber;
 use crate::give_way;
 use crate::key::Seqno;
 use std::fmt;
@@ -61,6 +62,11 @@ impl SyncGroup {
     /// Is there nothing to do?
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.targets.is_empty()
+    }
+
+    /// Did the log leave a segment whose last bytes are in the group?
+    pub fn leaves_segment(&self) -> bool {
+        !self.sealed.is_empty()
     }
 
     /// The number of staged bytes in the group.
@@ -138,6 +144,16 @@ impl Unsynced {
     /// The last sequence number at or before its end. It is durable once `sync` has succeeded.
     pub fn upto(&self) -> Seqno {
         self.upto
+    }
+
+    /// Takes out the sealed segments below `floor`, oldest first, and unmaps them. No sync is to
+    /// cover them: what they hold is durable in tables, and the durable manifest says that no
+    /// recovery needs them. INVARIANT(sync-covers-segments): they are the oldest.
+    pub fn give_up_below(&mut self, floor: FileNumber) -> Vec<SealedSegment> {
+        let below = self.sealed.partition_point(|segment| segment.number < floor);
+        // The sealed segments are the first targets.
+        self.targets.drain(..below);
+        self.sealed.drain(..below).collect()
     }
 
     /// Is there nothing to sync?

@@ -5,13 +5,14 @@
 //!    8  format u16 | zeros to 16
 //!   16  incompat u64 | ro_compat u64 | compat u64      feature bits
 //!   40  db_id 16 bytes
-//!   56  log number u64
+//!   56  log number u64                 that of the file's first life
 //!   64  segment length u64
 //!   72  zeros
 //! 4092  crc u32 over bytes 0..4092
 //! ```
-//! The page is durable before the file gets its `.wal` name, and is never written again under that
-//! number. So a `.wal` file without a valid page is damaged, or is not the file that had this name.
+//! The page is durable before the file gets its first `.wal` name, and is never written again. So a
+//! `.wal` file without a valid page is damaged. A recycled file keeps its page, and its name has a
+//! higher number. Which number its records belong to, their checksums say.
 //!
 //! The checksum is not seeded, because the page names its database: so the error for a file of
 //! another database can say so. Magic, format and checksum keep their offsets in every future
@@ -39,6 +40,7 @@ const CRC_AT: usize = HEADER_BYTES - 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) identity: LogIdentity,
+    /// The number of the file's first life: no higher than that in its name.
     pub(super) number: FileNumber,
     /// Length of the file.
     pub(super) bytes: u64,
@@ -105,7 +107,7 @@ impl SegmentHeader {
         if header.identity != *identity {
             return Err(Error::corrupt(path, 40, "the log segment belongs to another database"));
         }
-        if header.number != number {
+        if header.number > number {
             let what = format!(
                 "the log segment says it is number {}, its name says {number}",
                 header.number
@@ -191,6 +193,7 @@ mod tests {
         assert!(decode(&changed(|p| p[32] = 1)).is_ok(), "compat bits are harmless");
         let foreign = decode(&changed(|p| p[40] = 6)).unwrap_err();
         assert!(foreign.to_string().contains("another database"), "{foreign}");
+        assert!(decode(&changed(|p| p[56] = 7)).is_ok(), "recycled");
         let misplaced = decode(&changed(|p| p[56] = 9)).unwrap_err();
         assert!(misplaced.to_string().contains("number 000009"), "{misplaced}");
     }
@@ -202,7 +205,7 @@ mod tests {
         let fields = &page[..128];
         extremes_with_crc(&[fields, &[0; 4]].concat(), fields.len(), |bytes| {
             let page = changed(|page| page[..128].copy_from_slice(&bytes[..128]));
-            assert!(decode(&page).is_err() || decode(&page).is_ok_and(|is| is.number.0 == 8));
+            assert!(decode(&page).is_err() || decode(&page).is_ok_and(|is| is.number.0 <= 8));
         });
     }
 }

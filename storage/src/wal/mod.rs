@@ -8,8 +8,8 @@
 //!
 //! Terms:
 //! * A *segment* is one `.wal` file of fixed length. It is prepared ahead as a *spare*: allocated,
-//!   zeroed or recycled, its header page written, synced, its name durable. So a commit only
-//!   overwrites bytes that the file already has. A `.wal` file whose first record is not a *begin*
+//!   zeroed or recycled, its header page durable and its name, too. So a commit only overwrites
+//!   bytes that the file already has. A `.wal` file whose first record is not a *begin*
 //!   record is an unused spare. The last record of a segment names the segment that continues it.
 //! * A record takes one of two *paths* into the file. It is stored through the segment's mapping
 //!   (`AppendPath::Mapped`), or it is *staged* in memory for the next sync group. Both paths take
@@ -79,6 +79,8 @@ pub struct KnownLog {
     /// The log was durable up to this number, so one that begins at or before it goes up to it, and
     /// it has a beginning. `None` if the manifest does not tell.
     pub synced: Option<Seqno>,
+    /// Was the beginning of the floor durable? If not, nothing in it was, and the log may be empty.
+    pub begun: bool,
 }
 
 /// What the first record of a segment says about the segment before it.

@@ -114,6 +114,7 @@ pub fn replay(
     }
     let log = LogFiles { dir, known, files, unreadable: Vec::new() };
     log.check_present()?;
+    log.check_names(identity)?;
     let mut followed = None;
     let mut strays: Vec<_> = log.files.iter().map(|_| None).collect();
     let follow: Piece<'_> = Box::new(|| followed = Some(log.follow(each)));
@@ -186,6 +187,20 @@ impl LogFiles<'_> {
     /// INVARIANT(no-log-file-missing): the newest segment that the manifest names must exist.
     pub(super) fn check_present(&self) -> Result<()> {
         self.known.newest.map_or(Ok(()), |newest| self.present(newest))
+    }
+
+    /// Checks that no segment without a beginning has that of another one without it: somebody
+    /// exchanged them. A recycled segment may have an old one, but that number is below the floor.
+    pub(super) fn check_names(&self, identity: &LogIdentity) -> Result<()> {
+        let unbegun = || self.files.iter().filter(|file| file.begin.is_none());
+        for file in unbegun() {
+            let others = unbegun().map(|file| file.number);
+            if let Some(other) = file.begins_as(identity, others)? {
+                let what = format!("the log segment holds the records of number {other}");
+                return Err(Error::corrupt(&file.path, RECORDS_AT, what));
+            }
+        }
+        Ok(())
     }
 
     /// Passes on the records of the chain, up to the first one that is missing.
@@ -378,9 +393,10 @@ impl LogFiles<'_> {
     }
 
     /// INVARIANT(no-log-file-missing): the beginning of the log was durable before the manifest
-    /// named its newest segment, and so was that of the floor.
+    /// named its newest segment. So was that of the floor, unless the manifest says that nothing
+    /// from there on was.
     fn check_begun(&self, report: &ReplayReport) -> Result<()> {
-        let is_told = self.known.synced.is_some();
+        let is_told = self.known.synced.is_some() && self.known.begun;
         let newest = self.known.newest.filter(|_| is_told && report.segments.is_empty());
         let Some(newest) = newest else { return Ok(()) };
         let oldest = self.files.first().map_or(newest, |segment| segment.number);

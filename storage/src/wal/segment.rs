@@ -133,6 +133,23 @@ impl Segment {
         }
     }
 
+    /// One of `others` whose beginning is where this segment's should be.
+    pub(super) fn begins_as(
+        &self,
+        identity: &LogIdentity,
+        others: impl Iterator<Item = FileNumber>,
+    ) -> Result<Option<FileNumber>> {
+        let file = open(&self.vfs, &self.path)?;
+        for other in others {
+            let seed = RecordSeed::new(identity, other);
+            let mut window = Window::small(Arc::clone(&file), &self.path, self.bytes, seed);
+            if let FoundFrame::Record { .. } = window.find(RECORDS_AT)? {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
+    }
+
     /// Opens the file. It is open until the window is dropped.
     ///
     /// # Errors

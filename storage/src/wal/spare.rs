@@ -144,9 +144,11 @@ fn forget(vfs: &Arc<dyn Vfs>, dir: &Path, from: &Path, number: FileNumber) {
 }
 
 /// Turns an obsolete segment into a spare with a new `number`. This saves the zeroing: the old
-/// records carry the old number, so they are never read as records of the new segment.
+/// records carry the old number, so they are never read as records of the new segment. Nothing of
+/// it is written: pages that are still dirty stay so, and what is stored to them next costs the
+/// disk nothing more.
 ///
-/// Blocks on the disk: reads the file, one small sync, and a sync of the directory.
+/// Blocks on the disk: reads what is not in the page cache, and syncs the directory.
 ///
 /// # Errors
 /// `Io`; `Corrupt` if the file has another length. The file is removed then, if possible. Otherwise
@@ -155,13 +157,12 @@ fn forget(vfs: &Arc<dyn Vfs>, dir: &Path, from: &Path, number: FileNumber) {
 pub fn recycle(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
-    identity: &LogIdentity,
     old: &SealedSegment,
     number: FileNumber,
     mapped: bool,
 ) -> Result<Spare> {
     assert!(number > old.number, "a recycled segment gets a new number");
-    let recycled = reuse(vfs, dir, identity, old, number, mapped);
+    let recycled = reuse(vfs, dir, old, number, mapped);
     if recycled.is_err() {
         forget(vfs, dir, &old.path, number);
     }
@@ -171,7 +172,6 @@ pub fn recycle(
 fn reuse(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
-    identity: &LogIdentity,
     old: &SealedSegment,
     number: FileNumber,
     mapped: bool,
@@ -183,10 +183,6 @@ fn reuse(
         let what = format!("the log segment has {bytes} bytes, expected {}", old.bytes);
         return Err(Error::corrupt(path, bytes.min(old.bytes), what));
     }
-    // The header is written before the new name appears. So a header that contradicts the file's
-    // name means that somebody moved files.
-    write_header(file.as_ref(), path, &SegmentHeader { identity: *identity, number, bytes })?;
-    file.sync_data().map_err(|e| Error::io("sync", path, e))?;
     let solid = file.allocate(bytes).map_err(|e| Error::io("allocate", path, e))?;
     finish(vfs, dir, &file, path, number, bytes, mapped && solid)
 }

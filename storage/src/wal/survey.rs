@@ -50,6 +50,7 @@ pub fn survey(
     }
     let log = LogFiles { dir, known, files, unreadable };
     let whole = log.check_present().and_then(|()| {
+        log.check_names(identity)?;
         let report = log.finish(log.follow(each)?, &mut |at| Stray::look(&log.files[at]))?;
         log.check_end(&report)?;
         Ok(report)

@@ -155,7 +155,7 @@ impl LogWriter {
         self.segment.number
     }
 
-    /// Is the beginning of the current segment durable? Those of all older ones are then, too.
+    /// Is the beginning of the current segment durable?
     pub fn has_durable_begin(&self) -> bool {
         self.synced > 0
     }
@@ -288,8 +288,7 @@ impl LogWriter {
         self.watermark_due = self.tail;
     }
 
-    /// Is a sealed segment in no group yet? Take and sync it soon: only then can it become
-    /// obsolete.
+    /// Is a sealed segment in no group yet? Take it soon: only then can it be synced or given up.
     #[inline]
     pub fn has_sealed(&self) -> bool {
         !self.sealed.is_empty()

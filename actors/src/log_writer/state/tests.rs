@@ -73,7 +73,8 @@ impl Bench {
         let mut numbers: Vec<_> = numbers.collect();
         numbers.sort();
         let (floor, last_seqno, synced) = (FileNumber(1), Seqno::MAX, None);
-        let known = KnownLog { floor, newest: None, last_seqno, closed: false, synced };
+        let known =
+            KnownLog { floor, newest: None, last_seqno, closed: false, synced, begun: true };
         let mut found = Vec::new();
         let mut each = |entry: LogItem<'_>| {
             found.push(match entry {
@@ -155,8 +156,8 @@ fn a_change_without_room_is_not_stamped_and_goes_on_in_the_next_segment() {
     bench.state.resume();
     let stamped = bench.state.append_change(ChangeId(8), Durability::Synced).unwrap();
     assert_eq!((stamped.first, stamped.rotated), (last.next(), true));
-    assert_eq!(bench.state.segments.of(last), FileNumber(1));
-    assert_eq!(bench.state.segments.of(stamped.first), FileNumber(2));
+    assert_eq!(bench.state.segments.of(last).0, FileNumber(1));
+    assert_eq!(bench.state.segments.of(stamped.first), (FileNumber(2), stamped.first));
     assert_eq!(bench.state.segments.current_first_seqno(), stamped.first);
     let logged = bench.logged();
     assert_eq!(logged.len() as u64, stamped.first.0);

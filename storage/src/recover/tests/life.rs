@@ -128,7 +128,7 @@ impl Life {
             let identity = LogIdentity { db_id: self.recovered.db_id };
             let bytes = self.segment_bytes;
             let spare = match self.obsolete.pop() {
-                Some(old) => recycle(&self.vfs, &dir(), &identity, &old, number, false),
+                Some(old) => recycle(&self.vfs, &dir(), &old, number, false),
                 None => prepare_spare(&self.vfs, &dir(), &identity, number, bytes, false),
             };
             let spare = spare.unwrap();

@@ -135,22 +135,33 @@ fn a_log_that_was_in_use_has_a_beginning() {
 /// Earlier builds raised the floor to a segment whose beginning was not durable, and their edits do
 /// not say how far the log is.
 ///
-/// Planted: a beginning is demanded of any log in use.
+/// The same goes for a log of which nothing is durable from the floor on.
+///
+/// Planted: a beginning is demanded of any log in use; it is demanded of none that is not begun by
+/// the last edit that sets the floor.
 #[test]
-fn a_log_of_an_earlier_build_may_lack_its_beginning() {
+fn a_log_of_an_earlier_build_and_one_that_was_never_synced_may_lack_their_beginning() {
+    let image =
+        |unbegun, synced| Image { log_unbegun: unbegun, log_synced: synced, ..Image::default() };
+    let begun = |unbegun, synced| known_log(&image(unbegun, synced)).begun;
+    assert!(begun(None, None) && begun(None, Some(Seqno(7))));
+    assert!(!begun(Some(Seqno(7)), None) && !begun(Some(Seqno(7)), Some(Seqno(6))));
+    assert!(begun(Some(Seqno(7)), Some(Seqno(7))), "a later edit knows better");
     let disk = Disk::new(None, 1);
     disk.put_back(&[&disk.early[..4096], &vec![0; disk.early.len() - 4096]].concat());
     let number =
         disk.segment.file_name().and_then(|name| FileKind::parse(name.to_str()?)?.number());
     let number = number.unwrap();
     let (vfs, identity): (Arc<dyn Vfs>, _) = (Arc::new(disk.mem), LogIdentity { db_id: [3; 16] });
-    for (synced, is_sound) in [(None, true), (Some(Seqno::ZERO), false)] {
+    let cases =
+        [(None, true, true), (Some(Seqno::ZERO), true, false), (Some(Seqno(1)), false, true)];
+    for (synced, begun, is_sound) in cases {
         let (newest, last_seqno) = (Some(number), Seqno::MAX);
-        let known = KnownLog { floor: number, newest, last_seqno, closed: false, synced };
+        let known = KnownLog { floor: number, newest, last_seqno, closed: false, synced, begun };
         let read =
             crate::wal::replay(&vfs, &dir(), &identity, &known, &[number], &OneByOne, &mut |_| {
                 Ok(())
             });
-        assert_eq!(read.is_ok(), is_sound, "{synced:?}: {read:?}");
+        assert_eq!(read.is_ok(), is_sound, "{synced:?}, {begun}: {read:?}");
     }
 }

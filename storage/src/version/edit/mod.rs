@@ -41,6 +41,7 @@ const CLEAN_CLOSE: u64 = 17;
 const NEWEST_SEGMENT: u64 = 19;
 const LOG_SYNCED: u64 = 20;
 const PREPARED: u64 = 21;
+const LOG_UNBEGUN: u64 = 22;
 const SETTLED: u64 = 23;
 const ABANDONED: u64 = 25;
 const SHARDS_MOVED: u64 = 27;
@@ -97,8 +98,13 @@ pub struct VersionEdit {
     pub clean_close: bool,
     /// The newest log segment in use. Its file exists as long as the log floor is not above it.
     pub newest_segment: Option<FileNumber>,
-    /// The log is durable up to this number. Unlike all else it may be left out, and skipped.
+    /// The log is durable up to this number. It may be left out, and skipped by who does not know
+    /// it; so may the next field. Nothing else may.
     pub log_synced: Option<Seqno>,
+    /// The first number in the segment of `log_floor`, if its beginning may be missing after a
+    /// power cut: unless the log is durable up to this number. Counts only together with
+    /// `log_floor`.
+    pub log_unbegun: Option<Seqno>,
     /// Changes, each with the edit that takes effect if the log stamps it.
     pub prepared: Vec<(ChangeId, VersionEdit)>,
     /// Prepared changes that the log has stamped with this number, so they have happened.
@@ -206,6 +212,9 @@ impl VersionEdit {
                 edit.encode(f);
             });
         }
+        if let Some(seqno) = self.log_unbegun {
+            put(LOG_UNBEGUN, &|f| put_varint(f, seqno.0));
+        }
         for id in &self.abandoned {
             put(ABANDONED, &|f| put_varint(f, id.0));
         }
@@ -290,6 +299,10 @@ impl VersionEdit {
                 LOG_SYNCED => {
                     edit.log_synced = read_seqno(&mut field);
                     edit.log_synced.map(drop).err_name("synced seqno")
+                }
+                LOG_UNBEGUN => {
+                    edit.log_unbegun = read_seqno(&mut field);
+                    edit.log_unbegun.map(drop).err_name("first seqno of the log")
                 }
                 PREPARED if !is_prepared => {
                     let id = ChangeId(field.varint().ok_or(malformed("prepared change"))?);

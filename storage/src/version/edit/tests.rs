@@ -105,6 +105,7 @@ fn plain_edits() -> impl Strategy<Value = VersionEdit> {
             clean_close: t.5.3,
             newest_segment: t.5.4,
             log_synced: t.5.5,
+            log_unbegun: t.5.5,
             settled: t.6,
             abandoned: t.7,
             shards_moved: t.8.into_iter().map(|range| (range.id, range.shards)).collect(),
@@ -197,7 +198,7 @@ fn c4_every_number_that_is_counted_on_from_has_a_limit() {
     fn empty() -> VersionEdit {
         VersionEdit::default()
     }
-    let numbers: [(Make, u64); 14] = [
+    let numbers: [(Make, u64); 15] = [
         (|n| VersionEdit { log_floor: Some(FileNumber(n)), ..empty() }, FILE),
         (|n| VersionEdit { next_file_number: Some(FileNumber(n)), ..empty() }, FILE),
         (|n| VersionEdit { newest_segment: Some(FileNumber(n)), ..empty() }, FILE),
@@ -211,6 +212,7 @@ fn c4_every_number_that_is_counted_on_from_has_a_limit() {
         ),
         (|n| VersionEdit { last_seqno: Some(Seqno(n)), ..empty() }, SEQNO),
         (|n| VersionEdit { log_synced: Some(Seqno(n)), ..empty() }, SEQNO),
+        (|n| VersionEdit { log_unbegun: Some(Seqno(n)), ..empty() }, SEQNO),
         (|n| VersionEdit { flushed: vec![(RangeId(1), Seqno(n))], ..empty() }, SEQNO),
         (|n| added(|_| (), Some(Seqno(n))), SEQNO),
         (|n| added(|table| table.min_seqno = Seqno(n), None), SEQNO),

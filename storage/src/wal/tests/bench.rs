@@ -78,6 +78,7 @@ pub(super) fn known(floor: u64) -> KnownLog {
         last_seqno: Seqno::MAX,
         closed: false,
         synced: None,
+        begun: true,
     }
 }
 

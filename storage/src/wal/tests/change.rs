@@ -316,7 +316,7 @@ fn a_recycled_segment_forgets_its_former_changes() {
     let disk: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
     // Number 65,538 has the same low 16 bits as the old number.
     let number = FileNumber(65_538);
-    let spare = recycle(&disk, Path::new(DIR), &IDENTITY, &sealed, number, true).unwrap();
+    let spare = recycle(&disk, Path::new(DIR), &sealed, number, true).unwrap();
     assert_eq!(segment(&bench.vfs, 65_538)[4096..], old[4096..], "the old changes are still there");
     assert_eq!(replay_all(&bench.vfs, 4).unwrap().1.reason, TailReason::Empty);
     let first = bench.next;

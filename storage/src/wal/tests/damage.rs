@@ -206,6 +206,25 @@ fn segments_of_another_place_are_refused() {
     assert!(foreign.unwrap_err().to_string().contains("another database"));
 }
 
+/// Recycled files have the header page of their first life, so it does not tell them apart.
+///
+/// Planted: `check_names` looks at nothing.
+#[test]
+fn recycled_segments_that_were_exchanged_are_refused() {
+    let bench = three();
+    let disk = bench.vfs.kill_clone();
+    let header = segment(&disk, 1)[..4096].to_vec();
+    for number in [2, 3] {
+        alter(&disk, number, |bytes| bytes[..4096].copy_from_slice(&header));
+    }
+    assert_eq!(replay_all(&disk, 1).unwrap().0.len(), 9);
+    let (two, three) = (segment(&disk, 2), segment(&disk, 3));
+    alter(&disk, 2, |bytes| *bytes = three);
+    alter(&disk, 3, |bytes| *bytes = two);
+    let swapped = replay_all(&disk, 1).unwrap_err();
+    assert!(swapped.to_string().contains("holds the records of number"), "{swapped}");
+}
+
 #[test]
 fn a_log_that_begins_in_the_middle_is_refused() {
     let bench = three();
@@ -251,7 +270,7 @@ fn a_recycled_segment_forgets_its_former_life() {
     let disk: Arc<dyn Vfs> = Arc::new(bench.vfs.clone());
     // Number 65,538 has the same low 16 bits as the old number.
     let number = FileNumber(65_538);
-    let spare = recycle(&disk, Path::new(DIR), &IDENTITY, &sealed, number, true).unwrap();
+    let spare = recycle(&disk, Path::new(DIR), &sealed, number, true).unwrap();
     assert!(spare.is_mapped());
     let stale = segment(&bench.vfs, 65_538);
     assert_eq!(stale[4096..], old[4096..], "the old records are still there");

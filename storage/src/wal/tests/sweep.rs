@@ -186,7 +186,7 @@ impl History {
         let spare = match fitting {
             Some(at) => {
                 let old = self.obsolete.swap_remove(at);
-                recycle(&self.disk, dir, &IDENTITY, &old, number, mapped).unwrap()
+                recycle(&self.disk, dir, &old, number, mapped).unwrap()
             }
             None => prepare_spare(&self.disk, dir, &IDENTITY, number, bytes, mapped).unwrap(),
         };
