@@ -528,8 +528,7 @@ fn t002_08_the_log_goes_only_when_every_range_is_newer() {
 /// part of the unsynced pages a power cut leaves, also in files that were recycled with them, the
 /// database opens with a prefix, and with all that was promised.
 ///
-/// Planted: a recycled segment keeps its number; the floor demands its beginning; a sync covers
-/// only the newest segment; segments are given up at the floor.
+/// Planted: the floor demands its beginning.
 #[test]
 fn a1_a_crash_while_syncs_are_put_off_leaves_a_prefix() {
     use crate::kit::oracle::Change::Put;

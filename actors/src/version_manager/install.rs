@@ -233,9 +233,9 @@ impl VersionManager {
         self.table_bytes = superversion.ranges.iter().map(|range| range.stable.bytes()).sum();
     }
 
-    /// The log segments from the lowest one on that holds an entry which is in no table.
-    /// Entries above `visible` are still on their way. Every other entry that is in no table is in
-    /// a memtable of `ranges` (INVARIANT(watermark-at-seal)). So `visible` is read before the
+    /// The log segments from the lowest one on that holds an entry which is in no table. Entries
+    /// above `visible` are still on their way. Every other entry that is in no table is in a
+    /// memtable of `ranges` (INVARIANT(watermark-at-seal)). So `visible` is read before the
     /// memtables are.
     pub(super) fn log_needed(&self, ranges: &[RangeEntry]) -> Result<SegmentsNeeded, Failure> {
         let mut oldest = self.topology.visible().next();
