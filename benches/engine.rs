@@ -152,7 +152,10 @@ fn writes(criterion: &mut Criterion, reached: &Reached) {
                     writer = Some(
                         memtable_with(
                             index,
-                            MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim: None },
+                            MemtableOptions {
+                                pool: Some(Arc::clone(&pool)),
+                                ..MemtableOptions::default()
+                            },
                         )
                         .1,
                     );

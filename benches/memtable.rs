@@ -113,7 +113,7 @@ fn beside_a_reader(keys: &[Key], read: impl Fn(&Key) + Sync, write: impl FnOnce(
 /// As the engine makes them.
 fn reclaiming(pool: &Arc<ChunkPool>) -> (Arc<Memtable>, MemtableWriter) {
     let reclaim = Some(Reclaim { points: ReadPoints::new(), options: BufferOptions::default() });
-    memtable_with(0, MemtableOptions { pool: Some(Arc::clone(pool)), reclaim })
+    memtable_with(0, MemtableOptions { pool: Some(Arc::clone(pool)), reclaim, full_bytes: None })
 }
 
 fn insert_memtable(

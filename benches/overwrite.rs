@@ -167,7 +167,7 @@ fn steps() -> (Vec<Duration>, ReclaimStats) {
     let points = ReadPoints::new();
     let reclaim = Some(Reclaim { points, options: BufferOptions::default() });
     let pool = ChunkPool::new(PoolLimits { kept_bytes: 256 << 20, all_bytes: 256 << 20 });
-    let options = MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim };
+    let options = MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim, full_bytes: None };
     let (table, mut writer) = memtable_with(0, options);
     let large = vec![7; 1 << 20];
     let mut steps = Vec::new();

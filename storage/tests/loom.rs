@@ -285,7 +285,8 @@ fn scans_beside_an_overwrite(scans: usize) {
         let points = ReadPoints::new();
         let options = BufferOptions::default();
         let reclaim = Some(Reclaim { points: Arc::clone(&points), options });
-        let (table, mut writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
+        let (table, mut writer) =
+            memtable_with(0, MemtableOptions { reclaim, ..MemtableOptions::default() });
         writer.insert(b"k", Seqno(1), Kind::Put, b"one");
         let visible = Arc::new(AtomicU64::new(1));
         let readers: Vec<_> = (0..scans)
@@ -334,7 +335,8 @@ fn a_lookup_without_a_point_is_told_when_it_came_too_late() {
     model(|| {
         let reclaim =
             Some(Reclaim { points: ReadPoints::new(), options: BufferOptions::default() });
-        let (table, mut writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
+        let (table, mut writer) =
+            memtable_with(0, MemtableOptions { reclaim, ..MemtableOptions::default() });
         writer.insert(b"k", Seqno(1), Kind::Put, b"1");
         let visible = Arc::new(AtomicU64::new(1));
         let reader = {

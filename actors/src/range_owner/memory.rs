@@ -1,5 +1,6 @@
 //! Memory of memtables: where a new one gets its chunks, and the signals that call the reclaimer.
 
+use crate::admission::RangeBudget;
 use sluicedb_kernel::signal::Signal;
 use sluicedb_storage::buffer::BufferOptions;
 use sluicedb_storage::memtable::{
@@ -28,12 +29,14 @@ impl Memory {
     pub fn new(pool: PoolLimits, reclaim: Option<BufferOptions>) -> Self {
         let (chunks, points) = (ChunkPool::new(pool), ReadPoints::new());
         let reclaim = reclaim.map(|options| Reclaim { points: Arc::clone(&points), options });
-        let memtables = MemtableOptions { pool: Some(Arc::clone(&chunks)), reclaim };
+        let memtables =
+            MemtableOptions { pool: Some(Arc::clone(&chunks)), reclaim, full_bytes: None };
         Self { chunks, points, reclaim_due: Signal::new(), restock_due: Signal::new(), memtables }
     }
 
-    /// An empty memtable.
-    pub fn memtable(&self, id: u64) -> (Arc<Memtable>, MemtableWriter) {
-        memtable_with(id, self.memtables.clone())
+    /// An empty memtable for a range with this budget.
+    pub fn memtable(&self, id: u64, budget: RangeBudget) -> (Arc<Memtable>, MemtableWriter) {
+        let full_bytes = Some(budget.memtable_bytes);
+        memtable_with(id, MemtableOptions { full_bytes, ..self.memtables.clone() })
     }
 }

@@ -43,7 +43,7 @@ impl Owners {
         memtable: u64,
         budget: RangeBudget,
     ) -> RangeEntry {
-        let (active, writer) = self.memory.memtable(memtable);
+        let (active, writer) = self.memory.memtable(memtable, budget);
         let owner = self.owner(stable.id, writer, budget);
         RangeEntry::new(active, stable, owner)
     }

@@ -59,7 +59,7 @@ impl VersionManager {
         let (mut bytes_left, mut left) = (0, Vec::new());
         let gone: HashSet<_> = edit.ranges_removed.iter().copied().collect();
         for from in current.ranges.iter().filter(|range| gone.contains(&range.id())) {
-            let nowhere = self.fresh_memtable().1;
+            let nowhere = self.fresh_memtable(&from.owner).1;
             let handed = from.owner.seat.run_last(|actor| actor.state().hand_over(nowhere));
             let handed = handed.ok_or_else(|| self.stopped())?;
             if edit.keyspaces_removed.contains(&from.stable.keyspace) {
@@ -115,7 +115,7 @@ impl VersionManager {
             if *is_new || !edit.reaches_into(&range.stable) {
                 continue;
             }
-            let (active, writer) = self.fresh_memtable();
+            let (active, writer) = self.fresh_memtable(&range.owner);
             let old = std::mem::replace(&mut range.active, active);
             // Nothing is applied before this is published: that would need the log's seat.
             let began = range.owner.seat.run_last(|actor| actor.state().begin_anew(writer));

@@ -62,7 +62,7 @@ impl VersionManager {
         }
         let mut ranges = current.ranges.clone();
         let fresh = due.into_iter().map(|at| {
-            let (active, writer) = self.fresh_memtable();
+            let (active, writer) = self.fresh_memtable(&current.ranges[at].owner);
             let old = std::mem::replace(&mut ranges[at].active, active);
             ranges[at].sealed.insert(0, MemtableSlice::whole(old));
             (&current.ranges[at].owner, writer)
@@ -88,10 +88,10 @@ impl VersionManager {
         self.due.flush.set();
     }
 
-    pub(super) fn fresh_memtable(&mut self) -> (Arc<Memtable>, MemtableWriter) {
+    pub(super) fn fresh_memtable(&mut self, of: &RangeOwner) -> (Arc<Memtable>, MemtableWriter) {
         let id = self.next_memtable_id;
         self.next_memtable_id += 1;
-        self.owners.memory.memtable(id)
+        self.owners.memory.memtable(id, of.budget)
     }
 
     /// Seals for those who wait. Whoever began to wait before this look is seen. Whoever begins

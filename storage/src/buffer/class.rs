@@ -19,6 +19,9 @@ pub enum ChunkClass {
     Large = 2,
 }
 
+/// A class is worth the copying if a full buffer has so many of its chunks.
+const CHUNKS_WORTH_IT: usize = 2;
+
 impl ChunkClass {
     /// All classes, ascending.
     pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
@@ -31,6 +34,13 @@ impl ChunkClass {
             Self::Medium => 512 << 10,
             Self::Large => 2 << 20,
         }
+    }
+
+    /// The largest class for a buffer that is full at `bytes`. Larger chunks would be half empty,
+    /// and what is copied into them is soon dropped.
+    pub(crate) fn largest_for(bytes: usize) -> Self {
+        let worth_it = |class: &Self| class.bytes() * CHUNKS_WORTH_IT <= bytes;
+        Self::ALL.into_iter().rfind(worth_it).unwrap_or_default()
     }
 
     pub(super) fn is_largest(self) -> bool {

@@ -203,12 +203,17 @@ impl Buffer {
         self.compaction.is_some()
     }
 
-    /// Should the buffer have chunks of another class? Only a compaction changes the class. Ask
-    /// only while none is in progress.
+    /// The class that its chunks should have. Only a compaction changes it.
+    #[inline]
+    fn wanted_class(&self) -> ChunkClass {
+        let wanted = self.options.wanted(self.writing.class(), self.space().live_bytes);
+        wanted.min(self.source.largest())
+    }
+
+    /// Should the buffer have chunks of another class? Ask only while no compaction is in progress.
     #[inline]
     fn wants_other_class(&self) -> bool {
-        let class = self.writing.class();
-        self.options.wanted(class, self.space().live_bytes) != class
+        self.wanted_class() != self.writing.class()
     }
 
     /// Should a compaction start to change the class? Before a buffer moves to large chunks, it
@@ -250,7 +255,7 @@ impl Buffer {
     pub(crate) fn start(&mut self) -> u64 {
         assert!(self.compaction.is_none(), "one compaction at a time");
         let space = self.space();
-        let class = self.options.wanted(self.writing.class(), space.live_bytes);
+        let class = self.wanted_class();
         if class == self.writing.class() {
             let freed_bytes = space.total() / FREED_PART;
             let Self { closed, options, source, destination, .. } = self;

@@ -64,6 +64,8 @@ struct Held {
     bytes: usize,
     /// Chunks without room, which the attendant will free.
     excess: Vec<Chunk>,
+    /// Did somebody who takes large chunks find too few since the last restock?
+    stock_due: bool,
     /// Calls the attendant, if there is one.
     call: Option<Call>,
 }
@@ -160,14 +162,15 @@ impl ChunkPool {
         self.restock_due.load(Ordering::Relaxed) && self.restock_due.swap(false, Ordering::Relaxed)
     }
 
-    /// Frees chunks without room, and stocks a few large ones whose pages the kernel has already
-    /// provided. Takes about half a millisecond per MiB: only for a thread of the engine, when
-    /// `take_restock_due` returns true or the attendant is called.
+    /// Frees chunks without room. Stocks a few large ones whose pages the kernel has already
+    /// provided, if somebody takes such chunks. Takes about half a millisecond per MiB: only for a
+    /// thread of the engine, when `take_restock_due` returns true or the attendant is called.
     pub fn restock(&self) {
         let beyond = self.lock().take_beyond(self.bytes_max());
         drop(beyond);
+        let stock_due = std::mem::take(&mut self.lock().stock_due);
         for _ in 0..STOCKED_CHUNKS {
-            if !self.lock().wants_stock(self.bytes_max()) {
+            if !stock_due || !self.lock().wants_stock(self.bytes_max()) {
                 break;
             }
             let chunk = Chunk::ready();
@@ -196,8 +199,8 @@ impl ChunkPool {
     }
 
     /// A chunk of this class. `None` if there is none, or if the pool is in use: a memtable's
-    /// writer does not wait.
-    pub(crate) fn take(&self, class: ChunkClass) -> Option<Chunk> {
+    /// writer does not wait. `stocks`: large chunks will be taken.
+    fn take(&self, class: ChunkClass, stocks: bool) -> Option<Chunk> {
         let mut held = self.chunks.try_lock().ok()?;
         let chunk = held.of_class[class as usize].pop();
         if chunk.is_some() {
@@ -206,18 +209,18 @@ impl ChunkPool {
             // It holds chunks of other classes, for which there is no room any more.
             self.restock_due.store(true, Ordering::Relaxed);
         }
-        // A buffer that takes medium chunks will take large ones soon.
-        if class > ChunkClass::Small {
-            self.note_stock(&held);
+        if stocks {
+            self.note_stock(&mut held);
         }
         chunk
     }
 
     /// Requests a stock of large chunks, if there is none and there is room for it. Returns whether
     /// it did.
-    fn note_stock(&self, held: &Held) -> bool {
+    fn note_stock(&self, held: &mut Held) -> bool {
         let wanted = held.wants_stock(self.bytes_max());
         if wanted {
+            held.stock_due = true;
             self.restock_due.store(true, Ordering::Relaxed);
         }
         wanted
@@ -287,24 +290,40 @@ impl fmt::Debug for ChunkPool {
 #[derive(Clone, Debug)]
 pub(crate) struct ChunkSource {
     pool: Option<Arc<ChunkPool>>,
+    largest: ChunkClass,
 }
 
 impl ChunkSource {
+    /// A source of chunks of all classes.
     pub(crate) fn new(pool: Option<Arc<ChunkPool>>) -> Self {
-        Self { pool }
+        Self { pool, largest: ChunkClass::Large }
+    }
+
+    /// As it is, but for somebody who takes no chunks above this class.
+    pub(crate) fn up_to(self, largest: ChunkClass) -> Self {
+        Self { largest, ..self }
+    }
+
+    /// The largest class to take.
+    #[inline]
+    pub(crate) fn largest(&self) -> ChunkClass {
+        self.largest
     }
 
     pub(crate) fn take(&self, class: ChunkClass) -> Chunk {
         let Some(pool) = &self.pool else { return Chunk::at_once(class) };
         pool.lent_bytes.fetch_add(class.bytes(), Ordering::Relaxed);
-        pool.take(class).unwrap_or_else(|| Chunk::at_once(class))
+        // Whoever takes medium chunks will take large ones soon, if any.
+        let stocks = class > ChunkClass::Small && self.largest.is_largest();
+        pool.take(class, stocks).unwrap_or_else(|| Chunk::at_once(class))
     }
 
     /// Should a buffer that will take large chunks wait a little for a stock? No if it is there, or
     /// will not be.
     pub(crate) fn ask_for_stock(&self) -> bool {
         let Some(pool) = &self.pool else { return false };
-        pool.chunks.try_lock().is_ok_and(|held| pool.note_stock(&held))
+        self.largest.is_largest()
+            && pool.chunks.try_lock().is_ok_and(|mut held| pool.note_stock(&mut held))
     }
 
     pub(crate) fn give(&self, chunks: Vec<Chunk>) {

@@ -146,8 +146,8 @@ impl Arena {
             // As much as there is already, in the nearest class. The smallest class fits the
             // longest prefix.
             let wanted = self.allocated_bytes;
-            let class = ChunkClass::ALL.into_iter().rev().find(|class| class.bytes() <= wanted);
-            self.source.take(class.unwrap_or_default())
+            let class = ChunkClass::ALL.into_iter().rfind(|class| class.bytes() <= wanted);
+            self.source.take(class.unwrap_or_default().min(self.source.largest()))
         };
         self.at = chunk.start();
         self.rest_bytes = chunk.bytes();

@@ -58,6 +58,9 @@ pub struct MemtableOptions {
     pub pool: Option<Arc<ChunkPool>>,
     /// Reclaims memory of overwritten entries while the memtable takes writes; `None`: never.
     pub reclaim: Option<Reclaim>,
+    /// The bytes at which it is full, if that is known. It takes no chunks that are too large for
+    /// that.
+    pub full_bytes: Option<usize>,
 }
 
 /// Creates an empty memtable and its only writer. Allocates nothing else yet.

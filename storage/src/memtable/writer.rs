@@ -8,7 +8,7 @@ use super::reclaim::{FreedMemory, Limbo, Overwritten, Reclaim, ReclaimStep, Reti
 use super::tree::{self, Met};
 use super::versions::{Versions, newest};
 use super::{Memtable, MemtableOptions};
-use crate::buffer::{Buffer, BufferOptions, ChunkSource, EntryAt};
+use crate::buffer::{Buffer, BufferOptions, ChunkClass, ChunkSource, EntryAt};
 use crate::key::{Kind, Seqno};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_CAP};
 use crate::points::Retirable;
@@ -75,8 +75,9 @@ pub struct MemtableWriter {
 
 impl MemtableWriter {
     pub(super) fn new(table: Arc<Memtable>, options: MemtableOptions) -> Self {
-        let MemtableOptions { pool, reclaim } = options;
-        let source = ChunkSource::new(pool);
+        let MemtableOptions { pool, reclaim, full_bytes } = options;
+        let largest = ChunkClass::largest_for(full_bytes.unwrap_or(usize::MAX));
+        let source = ChunkSource::new(pool).up_to(largest);
         let options = reclaim.as_ref().map_or_else(BufferOptions::default, |r| r.options.clone());
         Self {
             table,

@@ -120,6 +120,21 @@ fn t001_08_an_entry_dies_before_during_and_after_its_copy() {
     }
 }
 
+/// Planted: chunks of any class are worth it.
+#[test]
+fn a_class_of_which_a_full_buffer_has_few_chunks_is_not_worth_it() {
+    let (kib, mib) = (1 << 10, 1 << 20);
+    for (full_bytes, largest) in [
+        (4 * kib, ChunkClass::Small),
+        (mib - 1, ChunkClass::Small),
+        (mib, ChunkClass::Medium),
+        (4 * mib, ChunkClass::Large),
+        (usize::MAX, ChunkClass::Large),
+    ] {
+        assert_eq!(ChunkClass::largest_for(full_bytes), largest, "full at {full_bytes} bytes");
+    }
+}
+
 /// Planted: `downgrade_below` without `downgrade_ratio`.
 #[test]
 fn t001_11_classes_change_by_p_and_do_not_swing() {

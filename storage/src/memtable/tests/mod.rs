@@ -309,7 +309,11 @@ fn a_pool_recycles_the_memory_of_dropped_memtables() {
     for round in 0..3u8 {
         let (table, mut writer) = memtable_with(
             u64::from(round),
-            MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim: Some(reclaim.clone()) },
+            MemtableOptions {
+                pool: Some(Arc::clone(&pool)),
+                reclaim: Some(reclaim.clone()),
+                full_bytes: None,
+            },
         );
         for seqno in 1..=80_000u64 {
             let key = seqno.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();

@@ -6,6 +6,7 @@
 mod lists;
 
 use super::*;
+use crate::buffer::ChunkSource;
 use crate::limits::VALUE_BYTES_CAP;
 use crate::points::{Holder, ReadPoint};
 use std::sync::atomic::AtomicU64;
@@ -28,7 +29,8 @@ impl Rig {
     fn new(options: BufferOptions) -> Self {
         let points = ReadPoints::new();
         let reclaim = Some(Reclaim { points: Arc::clone(&points), options });
-        let (table, writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
+        let (table, writer) =
+            memtable_with(0, MemtableOptions { reclaim, ..MemtableOptions::default() });
         Self { table, writer, points, model: Model::new(), seqno: 0, held: Vec::new() }
     }
 
@@ -164,7 +166,8 @@ fn t001_15_readers_keep_valid_bytes_while_memory_goes_round() {
         let reclaim =
             Some(Reclaim { points: Arc::clone(&points), options: BufferOptions::default() });
         let pool = Some(ChunkPool::new(PoolLimits { kept_bytes: 64 << 20, all_bytes: 64 << 20 }));
-        let (table, mut writer) = memtable_with(0, MemtableOptions { pool, reclaim });
+        let (table, mut writer) =
+            memtable_with(0, MemtableOptions { pool, reclaim, full_bytes: None });
         let visible = AtomicU64::new(0);
         let done = AtomicBool::new(false);
         let key = |number: u64| format!("key{number:04}").into_bytes();
@@ -440,7 +443,7 @@ fn b16_who_outgrows_small_chunks_waits_once_for_a_stock() {
     for (bytes_max, in_time) in [(8 * LARGE, true), (8 * LARGE, false), (LARGE / 2, false)] {
         let pool = ChunkPool::new(PoolLimits { kept_bytes: bytes_max, all_bytes: bytes_max });
         let reclaim = Some(Reclaim { points: ReadPoints::new(), options: options(64 << 10) });
-        let options = MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim };
+        let options = MemtableOptions { pool: Some(Arc::clone(&pool)), reclaim, full_bytes: None };
         let (table, mut writer) = memtable_with(0, options);
         let mut reclaim = || {
             writer.reclaim(Seqno(1), 1, false);
@@ -463,5 +466,34 @@ fn b16_who_outgrows_small_chunks_waits_once_for_a_stock() {
         assert_eq!(missing, bytes_max > LARGE, "a large chunk was taken");
         assert_eq!(pool.held_bytes(), if in_time { LARGE } else { 0 });
         assert_eq!(table.reclaim_stats().compactions, 1);
+    }
+}
+
+/// Goal: a memtable that will be small takes no chunks that it would hardly fill, for entries or
+/// for its index, and asks for no stock of them.
+/// Planted: `wanted_class` and `grow` do not look at the largest class; whoever takes a medium
+/// chunk asks for a stock; `restock` makes one that nobody asked for.
+#[test]
+fn a_memtable_that_will_be_small_takes_no_large_chunks() {
+    for (full_bytes, class) in [(1 << 19, ChunkClass::Small), (1 << 20, ChunkClass::Medium)] {
+        let pool = ChunkPool::new(PoolLimits { kept_bytes: 64 << 20, all_bytes: 64 << 20 });
+        let reclaim = Some(Reclaim { points: ReadPoints::new(), options: options(64 << 10) });
+        let (pool_of_it, full_bytes) = (Some(Arc::clone(&pool)), Some(full_bytes));
+        let (table, mut writer) =
+            memtable_with(0, MemtableOptions { pool: pool_of_it, reclaim, full_bytes });
+        for n in 0..300_000_u64 {
+            let key = n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+            writer.insert(&key, Seqno(n + 1), Kind::Put, b"");
+            writer.reclaim(Seqno(n + 1), 64 << 10, false);
+        }
+        assert!(!pool.take_restock_due(), "no stock is asked for");
+        assert_eq!(table.reclaim_stats().buffer.class, class);
+        drop((table, writer));
+        assert!(pool.held_bytes() > 8 << 20, "the index alone is larger");
+        let held_bytes = pool.held_bytes();
+        pool.restock();
+        assert_eq!(pool.held_bytes(), held_bytes, "none is made, whatever else there is to do");
+        drop(ChunkSource::new(Some(Arc::clone(&pool))).take(ChunkClass::Large));
+        assert_eq!(pool.held_bytes(), held_bytes, "none of them is large");
     }
 }

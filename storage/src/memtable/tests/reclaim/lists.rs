@@ -206,7 +206,8 @@ fn b2_an_old_reader_passes_few_versions_of_a_key() {
         let options = BufferOptions::default();
         let reclaim = Reclaim { points: Arc::clone(&points), options };
         let reclaim = reclaims.then_some(reclaim);
-        let (table, mut writer) = memtable_with(0, MemtableOptions { pool: None, reclaim });
+        let (table, mut writer) =
+            memtable_with(0, MemtableOptions { reclaim, ..MemtableOptions::default() });
         writer.insert(b"a", Seqno(1), Kind::Put, b"1");
         writer.insert(b"k", Seqno(2), Kind::Put, b"2");
         let point = points.hold(Holder::Scan, 1, || Seqno(2));
