@@ -151,7 +151,8 @@ impl Health {
         public(self.watcher.get())
     }
 
-    /// Waits until the state differs from the one that `state` or `changed` returned last.
+    /// Waits until the state differs from the one that `state` or `changed` returned last. Nothing
+    /// follows `Closed`: end the loop there.
     ///
     /// # Cancellation
     /// Nothing is missed: the next call returns at once.

@@ -81,6 +81,8 @@ pub(super) fn listen(parts: &Parts, tables: &Arc<TablesDue>) {
 impl Listener for Told {
     fn changed(&self) {
         self.accounts.board.look();
+        // The keeper has segments to give back if the disk is full.
+        self.log.keeping.set();
     }
 
     fn stopped(&self) {

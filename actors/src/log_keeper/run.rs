@@ -148,7 +148,9 @@ impl LogKeeper {
         let surplus = if self.resting {
             self.recycling.take_all()
         } else {
-            let bytes_max = RECYCLED_WRITE_BUFFERS_MAX * buffer_bytes;
+            // On a full disk others need the space more. One stays, for the next segment.
+            let full = self.failures.is_disk_full();
+            let bytes_max = if full { 0 } else { RECYCLED_WRITE_BUFFERS_MAX * buffer_bytes };
             self.recycling.take_surplus(self.growth.bytes(), bytes_max)
         };
         self.remove_all(surplus);

@@ -75,7 +75,8 @@ pub struct LogCounts {
 pub struct LogDue {
     /// Somebody waits for the log to be written or synced. Wakes the syncer.
     pub sync: Signal,
-    /// The log may have obsolete segments, or needs a spare one. Wakes the keeper.
+    /// The log may have obsolete segments, or needs a spare one, or the disk may be full. Wakes the
+    /// keeper.
     pub keeping: Signal,
 }
 
