@@ -112,6 +112,12 @@ impl EngineConfig {
         (after_ms != u64::MAX).then(|| Duration::from_millis(after_ms))
     }
 
+    /// Bytes of memtables that are flushed together, if there are that many. Until the flush is
+    /// installed, all of that memory is in use, so it is a small part of the write buffer.
+    pub fn flush_group_bytes(&self) -> usize {
+        self.write_buffer_bytes / 8
+    }
+
     /// Format of new tables below L0.
     pub fn level_table(&self) -> TableOptions {
         let mut options = self.l0_table.clone();

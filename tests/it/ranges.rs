@@ -4,8 +4,10 @@ use crate::harness::{Home, Simulated, block_on};
 use crate::kit::disk::content;
 use crate::kit::oracle::{Map, difference};
 use crate::kit::settings;
-use sluicedb::{Db, LevelInfo, Options, WriteBatch};
-use sluicedb_storage::vfs::CrashKind;
+use sluicedb::{Db, ErrorKind, LevelInfo, Options, WriteBatch};
+use sluicedb_storage::vfs::fault::EIO;
+use sluicedb_storage::vfs::{CrashKind, Fault, OperationKind};
+use std::time::Duration;
 
 fn split_at(keys: &[&str]) -> Options {
     let mut options = settings::tiny();
@@ -68,6 +70,47 @@ fn t002_12_keys_at_the_boundaries_are_found_in_their_range_also_after_a_restart(
     let summary = sluicedb::verify(home.path(), |_, _| {}).unwrap();
     assert!(summary.is_sound(), "{:?}", summary.findings);
     assert!(summary.tables >= 4);
+}
+
+/// A database of 32 ranges, each with an entry in memory.
+fn many_ranges(seed: u64) -> (Simulated, Db) {
+    let bounds: Vec<_> = (1..32).map(|n| format!("{n:02}")).collect();
+    let bounds: Vec<_> = bounds.iter().map(String::as_str).collect();
+    let home = Simulated::with(seed, split_at(&bounds));
+    let db = home.open();
+    for n in 0..32 {
+        home.run(db.put(format!("{n:02}"), "v")).unwrap();
+    }
+    (home, db)
+}
+
+/// Planted: a group of one flush.
+#[test]
+fn small_flushes_share_their_syncs() {
+    let (home, db) = many_ranges(5);
+    let before = db.stats();
+    home.run(db.flush()).unwrap();
+    let after = db.stats();
+    assert_eq!(after.flushes - before.flushes, 32);
+    // The first install may go alone.
+    let syncs = after.manifest_syncs - before.manifest_syncs;
+    assert!(syncs <= 4, "{syncs} syncs for 32 flushes");
+}
+
+/// Planted: what was written before the failure is not installed; the others pause as well.
+#[test]
+fn a_flush_that_fails_among_others_fails_alone() {
+    let (home, db) = many_ranges(6);
+    home.faults.arm(Fault::of(OperationKind::Create).named(".tmp").after(5).errno(EIO));
+    let failed = home.run(db.flush()).unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Io, "{failed:?}");
+    home.simulator.settle();
+    assert_eq!(db.stats().flushes, 31, "it pauses, and no other does");
+    home.simulator.advance(Duration::from_secs(1));
+    home.run(db.flush()).unwrap();
+    assert_eq!(db.stats().flushes, 32);
+    assert_eq!(home.run(content(&db)).unwrap().len(), 32);
+    assert!(db.health().state().is_running(), "{:?}", db.health().state());
 }
 
 /// A power cut leaves a batch over all ranges whole or absent, also when the tables of some ranges

@@ -12,7 +12,7 @@ use super::damage::Damage;
 use super::{Concern, Failure, Party};
 use crate::failure::health::{Down, Health, State};
 use sluicedb_kernel::mailbox::Mailbox;
-use sluicedb_kernel::reply::{Reply, reply};
+use sluicedb_kernel::reply::{Answer, Reply, reply};
 use sluicedb_kernel::signal::Signal;
 use sluicedb_storage::reserve::SpaceReserve;
 use sluicedb_storage::version::RangeId;
@@ -153,11 +153,35 @@ impl Failures {
         actor: &Mailbox<M>,
         question: impl FnOnce(Reply<Result<T, E>>) -> M,
     ) -> Result<T, E> {
+        let asked = self.begin_to_ask(actor, question).await?;
+        self.answered(asked).await
+    }
+
+    /// As `ask`, but leaves the waiting for the answer to `answered`.
+    ///
+    /// # Errors
+    /// Why the engine has stopped.
+    pub async fn begin_to_ask<M, T, E: From<Failure>>(
+        &self,
+        actor: &Mailbox<M>,
+        question: impl FnOnce(Reply<Result<T, E>>) -> M,
+    ) -> Result<Answer<Result<T, E>>, E> {
         let stopped = || E::from(self.why_stopped());
         let permit = actor.reserve(1).await.map_err(|_| stopped())?;
         let (reply, answer) = reply();
         permit.send(question(reply)).map_err(|_| stopped())?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        Ok(answer)
+    }
+
+    /// The answer to what was asked; see `ask`.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn answered<T, E: From<Failure>>(
+        &self,
+        answer: Answer<Result<T, E>>,
+    ) -> Result<T, E> {
+        answer.await.unwrap_or_else(|_| Err(E::from(self.why_stopped())))
     }
 
     /// A party cannot work for now. Writes whose room depends on it are refused.

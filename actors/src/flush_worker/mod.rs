@@ -7,9 +7,10 @@
 //! Stops:     when the engine has been shut or has failed.
 //!
 //! The worker reads what is due from the published overlays, so no request can be lost or queue up.
-//! The oldest frozen memtable says which range is next (`state.rs`). One thread serves all ranges,
-//! one flush at a time. A second thread would share the same disk, which bounds a flush. Nothing in
-//! here waits for one range while another could be served.
+//! The oldest frozen memtable says which range is next (`state.rs`). One thread serves all ranges.
+//! A second thread would share the same disk, which bounds a flush. Small flushes go together:
+//! their tables are written one after the other, and then one sync of the log does for all. A
+//! range that cannot be flushed holds up no other.
 
 mod run;
 mod state;

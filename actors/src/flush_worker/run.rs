@@ -1,13 +1,14 @@
-//! The flush worker's loop: choose a range, write its tables, sync the log, install. Also what it
+//! The flush worker's loop: choose ranges, write their tables, sync the log, install. Also what it
 //! does when that fails.
 
-use super::state::{Due, ForL0, Next};
+use super::state::{Due, ForL0};
 use super::{FlushWorker, write};
 use crate::admission::pressure::l0_has_room;
 use crate::failure::backoff::{LASTING, LONGEST, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party};
 use crate::range_owner::{RangeEntry, RangeOwner};
 use crate::version_manager::message::{Flushed, InstallFailure, VersionMessage, Work};
+use crate::version_manager::outputs::Outputs;
 use futures::future::select;
 use sluicedb_storage::version::{RangeId, VersionEdit};
 use std::collections::BTreeSet;
@@ -15,19 +16,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+type Next = super::state::Next<Arc<RangeOwner>>;
+
 impl FlushWorker {
     /// The loop.
     pub async fn run(mut self) {
         while !self.failures.is_stopped() {
-            let Due { next, until, for_l0 } = self.look();
+            let Due { group, until, for_l0 } = self.look();
             if !for_l0.is_empty() {
                 // A full L0 reaches writers as full accounts.
                 self.due.compaction.set();
             }
             self.see_to_stuck(for_l0).await;
-            match next {
-                Some(next) => self.flush(&next).await,
-                None => self.wait(until).await,
+            if group.is_empty() {
+                self.wait(until).await;
+            } else {
+                self.flush(group).await;
             }
         }
     }
@@ -40,7 +44,9 @@ impl FlushWorker {
             // The caller who asked is told again.
             self.stuck.clear();
         }
-        self.retries.due(&superversion, now, |range| l0_has_room(range, &self.environment.config))
+        let config = &self.environment.config;
+        let bytes_max = config.flush_group_bytes();
+        self.retries.due(&superversion, now, |range| l0_has_room(range, config), bytes_max)
     }
 
     /// For each range that waits for room in L0: can room come? If the tables of a range without
@@ -81,27 +87,102 @@ impl FlushWorker {
         select(self.due.flush.wait(), pin!(self.environment.until(until))).await;
     }
 
-    /// Writes the frozen memtables as L0 tables and installs them. If that fails, arranges another
-    /// attempt: the memtables stay readable, and keep their charge, until their tables are
-    /// published. All ranges that share the memtables have failed, so that whoever waits for any of
-    /// them is told.
-    async fn flush(&mut self, next: &Next<Arc<RangeOwner>>) {
-        let ranges: Vec<_> = next.ranges.iter().map(RangeEntry::id).collect();
+    /// Writes frozen memtables as L0 tables and installs them. What could not be written, or was
+    /// not installed, is tried again.
+    async fn flush(&mut self, group: Vec<Next>) {
         let releases = self.failures.reserve.releases();
-        let Err(failure) = self.try_flush(next).await else {
-            for range in ranges {
-                self.retries.succeeded(range);
+        let (mut written, mut failed) = (Vec::with_capacity(group.len()), Vec::new());
+        for next in group {
+            match write::write(&self.files, &next.ranges, &next.frozen) {
+                Ok(tables) => written.push((next, tables)),
+                Err(failure) => {
+                    // The others are due again. What is written may be installed before that.
+                    failed.push((next, failure));
+                    break;
+                }
             }
-            self.failures.attempts.job_succeeded();
-            return;
-        };
-        if self.failures.is_stopped() || self.failures.job_failed(&failure) {
+        }
+        failed.extend(self.install(written).await);
+        // Counted once: one sync that failed may have failed all of them.
+        let ends = failed.first().is_some_and(|(_, failure)| self.failures.job_failed(failure));
+        if ends || self.failures.is_stopped() {
             return;
         }
+        for (next, failure) in failed {
+            self.try_again(&next, failure, releases).await;
+        }
+    }
+
+    /// Installs the tables of these flushes. Returns those that were not installed. One sync of the
+    /// log is enough for all of them, and a few of the manifest.
+    async fn install(&mut self, written: Vec<(Next, Outputs)>) -> Vec<(Next, Failure)> {
+        if let Err(failure) = self.before_install(&written).await {
+            let all = written.into_iter();
+            return all.map(|(next, _)| (next, failure.clone())).collect();
+        }
+        let mut begun = Vec::with_capacity(written.len());
+        for (next, tables) in written {
+            let memtables = next.frozen.iter().map(|table| table.id()).collect();
+            // All ranges of a memtable belong to one keyspace.
+            let flushed = Flushed { keyspace: next.ranges[0].stable.keyspace, memtables };
+            let (edit, work) = (VersionEdit::default(), Work::Flushed(flushed));
+            begun.push((next, tables.begin_install(&self.versions, edit, work).await));
+        }
+        let mut failed = Vec::new();
+        for (next, begun) in begun {
+            let installed = match begun {
+                Ok(begun) => begun.ended().await,
+                Err(failure) => Err(failure),
+            };
+            match installed {
+                Ok(()) => {
+                    for range in &next.ranges {
+                        self.retries.succeeded(range.id());
+                    }
+                    self.failures.attempts.job_succeeded();
+                }
+                Err(InstallFailure::NotInstalled(failure) | InstallFailure::Failed(failure)) => {
+                    failed.push((next, failure));
+                }
+                Err(InstallFailure::Conflict(what)) => {
+                    unreachable!("a flush adds to L0 and removes nothing, yet: {what}")
+                }
+            }
+        }
+        failed
+    }
+
+    /// Waits until the entries of these tables are visible, and the log is durable up to them.
+    async fn before_install(&self, written: &[(Next, Outputs)]) -> Result<(), Failure> {
+        let frozen = written.iter().flat_map(|(next, _)| &next.frozen);
+        let Some(last) = frozen.filter_map(|table| table.last_seqno()).max() else {
+            return Ok(());
+        };
+        // Tables hold only visible entries, so readers need no filter on them.
+        if self.topology.commits.wait_visible(last.0).await.is_err() {
+            return Err(self.failures.why_stopped());
+        }
+        // INVARIANT(log-before-table): the tables of one range hold parts of batches. Other parts
+        // of these batches, and older batches of other ranges, are only in the log. If the tables
+        // were durable and the log were not, a power cut would leave half a batch, or a later write
+        // without an earlier one. The tables of a single range are a prefix of all writes by
+        // themselves.
+        if self.topology.superversion.load_full().ranges.len() > 1 {
+            self.wal.sync().await?;
+        }
+        Ok(())
+    }
+
+    /// Arranges another attempt: the memtables stay readable, and keep their charge, until their
+    /// tables are published. All ranges that share the memtables have failed, so that whoever waits
+    /// for any of them is told. `releases` is the count of the reserve's releases before the
+    /// attempt.
+    async fn try_again(&mut self, next: &Next, failure: Failure, releases: u64) {
         if self.failures.use_reserve(&failure, releases) {
             // The flush is still due, and has more space now.
             return;
         }
+        let ranges: Vec<_> = next.ranges.iter().map(RangeEntry::id).collect();
         let now = self.environment.now();
         let longest = if failure.is_no_space() { LONGEST_NO_SPACE } else { LONGEST };
         let pauses = ranges.iter().map(|range| self.retries.failed(*range, now, longest));
@@ -126,40 +207,6 @@ impl FlushWorker {
             }
             let memtables = next.frozen.iter().map(|table| table.id()).collect();
             self.failed(range, memtables, failure.clone()).await;
-        }
-    }
-
-    async fn try_flush(
-        &self,
-        Next { ranges, frozen, .. }: &Next<Arc<RangeOwner>>,
-    ) -> Result<(), Failure> {
-        let written = write::write(&self.files, ranges, frozen)?;
-        let last = frozen.iter().filter_map(|table| table.last_seqno()).max();
-        let last = last.expect("empty memtables are never sealed");
-        // Tables hold only visible entries, so readers need no filter on them.
-        if self.topology.commits.wait_visible(last.0).await.is_err() {
-            return Err(self.failures.why_stopped());
-        }
-        // INVARIANT(log-before-table): the tables of one range hold parts of batches. Other parts
-        // of these batches, and older batches of other ranges, are only in the log. If the tables
-        // were durable and the log were not, a power cut would leave half a batch, or a later write
-        // without an earlier one. The tables of a single range are a prefix of all writes by
-        // themselves.
-        if self.topology.superversion.load_full().ranges.len() > 1 {
-            self.wal.sync().await?;
-        }
-        let memtables = frozen.iter().map(|table| table.id()).collect();
-        // All ranges of a memtable belong to one keyspace.
-        let flushed = Flushed { keyspace: ranges[0].stable.keyspace, memtables };
-        let work = Work::Flushed(flushed);
-        match written.install(&self.versions, VersionEdit::default(), work).await {
-            Ok(()) => Ok(()),
-            Err(InstallFailure::NotInstalled(failure) | InstallFailure::Failed(failure)) => {
-                Err(failure)
-            }
-            Err(InstallFailure::Conflict(what)) => {
-                unreachable!("a flush adds to L0 and removes nothing, yet: {what}")
-            }
         }
     }
 }

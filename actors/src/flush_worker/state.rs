@@ -1,6 +1,7 @@
-//! Which range is flushed next. No I/O in here.
+//! Which ranges are flushed next. No I/O in here.
 
 use crate::failure::backoff::Retry;
+use crate::version_manager::GROUP_INSTALLS_MAX;
 use sluicedb_storage::version::{RangeId, RangeVersion};
 use sluicedb_storage::view::{MemtableSlice, RangeEntry, Superversion};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 /// What is due.
 #[derive(Debug)]
 pub(super) struct Due<O> {
-    pub(super) next: Option<Next<O>>,
+    /// The flushes to do now, the one with the oldest memtable first. No range is in two of them.
+    pub(super) group: Vec<Next<O>>,
     /// When a range that failed is tried again.
     pub(super) until: Option<Instant>,
     /// The ranges that wait for room in L0.
@@ -27,7 +29,7 @@ pub(super) struct ForL0 {
     pub(super) memtables: Vec<u64>,
 }
 
-/// The flush to do now.
+/// A flush to do now.
 #[derive(Debug)]
 pub(super) struct Next<O> {
     /// The range that is due.
@@ -47,10 +49,10 @@ pub(super) struct Next<O> {
 pub(super) struct Retries(BTreeMap<RangeId, Retry>);
 
 impl Retries {
-    /// Chooses the range whose oldest frozen memtable is the oldest of all. A range that waits for
-    /// room in L0, or for its retry, is passed over. It delays only those that share a memtable
-    /// with it. No range starves: what is frozen later has a higher number. Forgets ranges that are
-    /// gone.
+    /// Chooses the ranges with the oldest frozen memtables, the oldest first: as many as have
+    /// `bytes_max` bytes of them, or one. A range that waits for room in L0, or for its retry, is
+    /// passed over. It delays only those that share a memtable with it. No range starves: what is
+    /// frozen later has a higher number. Forgets ranges that are gone.
     /// INVARIANT(parent-drains-first): all ranges that share a memtable are flushed together.
     /// INVARIANT(ahead-waits): older memtables go first.
     pub(super) fn due<O: Clone>(
@@ -58,18 +60,19 @@ impl Retries {
         superversion: &Superversion<O>,
         now: Instant,
         l0_has_room: impl Fn(&RangeVersion) -> bool,
+        bytes_max: usize,
     ) -> Due<O> {
         self.0.retain(|range, _| superversion.range(*range).is_some());
-        let mut due = Due { next: None, until: None, for_l0: Vec::new() };
-        let mut oldest = u64::MAX;
+        let mut due = Due { group: Vec::new(), until: None, for_l0: Vec::new() };
+        let mut ready = Vec::new();
         let holders = superversion.holders();
         for entry in &superversion.ranges {
             let frozen = entry.sealed.iter().filter(|table| table.is_frozen());
             let mut frozen: Vec<MemtableSlice> = frozen.cloned().collect();
             let range = entry.id();
             let at = |table: &MemtableSlice| holders.get(&table.id()).into_iter().flatten();
-            let ranges: BTreeSet<usize> = frozen.iter().flat_map(at).copied().collect();
-            let ranges = || ranges.iter().map(|at| &superversion.ranges[*at]);
+            let sharing: BTreeSet<usize> = frozen.iter().flat_map(at).copied().collect();
+            let ranges = || sharing.iter().map(|at| &superversion.ranges[*at]);
             let barriers = ranges().filter_map(|range| range.pending.last());
             if let Some(behind) = barriers.map(|pending| pending.behind).min() {
                 frozen.retain(|table| table.id() <= behind);
@@ -84,15 +87,32 @@ impl Retries {
                 due.for_l0.push(ForL0 { range, full, memtables });
             } else if let Some(at) = again {
                 due.until = Some(due.until.map_or(at, |until| until.min(at)));
-            } else if age < oldest {
-                oldest = age;
-                for table in &mut frozen {
-                    let slices = ranges().flat_map(|range| &range.sealed);
-                    let same = slices.filter(|slice| slice.id() == table.id());
-                    *table = table.without(same.flat_map(MemtableSlice::cut_out));
-                }
-                due.next = Some(Next { range, ranges: ranges().cloned().collect(), frozen });
+            } else {
+                ready.push((age, range, sharing, frozen));
             }
+        }
+        ready.sort_by_key(|(age, ..)| *age);
+        let (mut taken, mut bytes) = (BTreeSet::new(), 0);
+        for (_, range, sharing, mut frozen) in ready {
+            // Its turn comes after the flush that has one of its ranges.
+            let waits = sharing.iter().any(|at| taken.contains(at));
+            taken.extend(sharing.iter().copied());
+            if waits {
+                continue;
+            }
+            bytes += frozen.iter().map(|table| table.used_bytes()).sum::<usize>();
+            let is_full = bytes > bytes_max || due.group.len() == GROUP_INSTALLS_MAX;
+            if is_full && !due.group.is_empty() {
+                break;
+            }
+            let ranges: Vec<_> =
+                sharing.iter().map(|at| superversion.ranges[*at].clone()).collect();
+            for table in &mut frozen {
+                let slices = ranges.iter().flat_map(|range| &range.sealed);
+                let same = slices.filter(|slice| slice.id() == table.id());
+                *table = table.without(same.flat_map(MemtableSlice::cut_out));
+            }
+            due.group.push(Next { range, ranges, frozen });
         }
         due
     }
@@ -147,16 +167,22 @@ mod tests {
         Superversion::new(1, 1, Seqno::ZERO, Arc::default(), entries)
     }
 
+    /// The flush with the oldest memtable.
     fn chosen(due: &Due<()>) -> Option<(u32, Vec<u64>)> {
-        let Next { range, frozen, .. } = due.next.as_ref()?;
-        Some((range.0, frozen.iter().map(|table| table.id()).collect()))
+        groups(due).into_iter().next()
+    }
+
+    /// The ranges that are due, with the ids of the memtables to flush.
+    fn groups(due: &Due<()>) -> Vec<(u32, Vec<u64>)> {
+        let ids = |next: &Next<()>| next.frozen.iter().map(|table| table.id()).collect();
+        due.group.iter().map(|next| (next.range.0, ids(next))).collect()
     }
 
     #[test]
     fn the_oldest_memtable_goes_first_with_all_of_its_range() {
         let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
         let superversion = superversion(&[&[7, 4], &[], &[9, 3], &[5]]);
-        let due = retries.due(&superversion, now, |_| true);
+        let due = retries.due(&superversion, now, |_| true, 1);
         assert_eq!(chosen(&due), Some((3, vec![9, 3])));
     }
 
@@ -166,19 +192,19 @@ mod tests {
         let superversion = superversion(&[&[1], &[2], &[3]]);
         let pause = retries.failed(RangeId(1), now, LONGEST);
         let no_room_in_2 = |range: &RangeVersion| range.id != RangeId(2);
-        assert_eq!(chosen(&retries.due(&superversion, now, no_room_in_2)), Some((3, vec![3])));
-        assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((2, vec![2])));
+        assert_eq!(chosen(&retries.due(&superversion, now, no_room_in_2, 1)), Some((3, vec![3])));
+        assert_eq!(chosen(&retries.due(&superversion, now, |_| true, 1)), Some((2, vec![2])));
         let later = now + pause;
-        assert_eq!(chosen(&retries.due(&superversion, later, no_room_in_2)), Some((1, vec![1])));
-        let due = retries.due(&superversion, now, no_room_in_2);
+        assert_eq!(chosen(&retries.due(&superversion, later, no_room_in_2, 1)), Some((1, vec![1])));
+        let due = retries.due(&superversion, now, no_room_in_2, 1);
         let waits = ForL0 { range: RangeId(2), full: vec![RangeId(2)], memtables: vec![2] };
         assert_eq!((due.until, due.for_l0), (Some(later), vec![waits]));
-        let due = retries.due(&superversion, now, |_| false);
-        assert!(due.next.is_none() && due.for_l0.len() == 3);
+        let due = retries.due(&superversion, now, |_| false, 1);
+        assert!(due.group.is_empty() && due.for_l0.len() == 3);
         retries.try_now(now);
-        assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((1, vec![1])));
+        assert_eq!(chosen(&retries.due(&superversion, now, |_| true, 1)), Some((1, vec![1])));
         retries.succeeded(RangeId(1));
-        assert_eq!(chosen(&retries.due(&superversion, now, |_| true)), Some((1, vec![1])));
+        assert_eq!(chosen(&retries.due(&superversion, now, |_| true, 1)), Some((1, vec![1])));
     }
 
     /// Goal: what hinders one of two ranges that share a memtable hinders the other one, and it is
@@ -190,13 +216,31 @@ mod tests {
         let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
         let superversion = superversion(&[&[1], &[1], &[3]]);
         let no_room_in_2 = |range: &RangeVersion| range.id != RangeId(2);
-        let due = retries.due(&superversion, now, no_room_in_2);
+        let due = retries.due(&superversion, now, no_room_in_2, 1);
         assert_eq!(chosen(&due), Some((3, vec![3])));
         let waits = |range| ForL0 { range, full: vec![RangeId(2)], memtables: vec![1] };
         assert_eq!(due.for_l0, [waits(RangeId(1)), waits(RangeId(2))]);
         let pause = retries.failed(RangeId(1), now, LONGEST);
-        let due = retries.due(&superversion, now, |_| true);
+        let due = retries.due(&superversion, now, |_| true, 1);
         assert_eq!((chosen(&due), due.until), (Some((3, vec![3])), Some(now + pause)));
+    }
+
+    /// Planted: a range is in two flushes of the group; no bound in bytes.
+    #[test]
+    fn ranges_are_flushed_in_groups_of_bounded_size() {
+        let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
+        let bytes = frozen(1).used_bytes();
+        let ranges = superversion(&[&[4], &[6, 3], &[3, 1], &[2]]);
+        let mut due = |bytes_max| groups(&retries.due(&ranges, now, |_| true, bytes_max));
+        let (oldest, next, last) = ((3, vec![3, 1]), (4, vec![2]), (1, vec![4]));
+        assert_eq!(due(0), vec![oldest.clone()], "one always goes");
+        assert_eq!(due(3 * bytes - 1), vec![oldest.clone()]);
+        assert_eq!(due(3 * bytes), [oldest.clone(), next.clone()]);
+        assert_eq!(due(usize::MAX), [oldest, next, last], "2 is flushed with 3, and again later");
+        let ids: Vec<_> = (1..=50).collect();
+        let many = superversion(&ids.chunks(1).collect::<Vec<_>>());
+        let due = retries.due(&many, now, |_| true, usize::MAX);
+        assert_eq!(due.group.len(), GROUP_INSTALLS_MAX);
     }
 
     #[test]
@@ -204,7 +248,7 @@ mod tests {
         let (mut retries, now) = (Retries::default(), ThreadRuntime::new(&[]).now());
         retries.failed(RangeId(1), now, LONGEST);
         retries.failed(RangeId(9), now, LONGEST);
-        retries.due(&superversion(&[&[1], &[2]]), now, |_| true);
+        retries.due(&superversion(&[&[1], &[2]]), now, |_| true, 1);
         assert_eq!(retries.0.keys().collect::<Vec<_>>(), [&RangeId(1)]);
     }
 

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A group has at most this many installs.
-pub(super) const GROUP_INSTALLS_MAX: usize = 32;
+pub(crate) const GROUP_INSTALLS_MAX: usize = 32;
 /// A group takes no further install once its edits have this many bytes.
 pub(super) const GROUP_BYTES_MAX: u64 = 1 << 20;
 

@@ -39,6 +39,7 @@ use crate::runtime::Environment;
 pub(crate) use change::flushed_together;
 use change::{StampedChange, Wanted};
 pub use files::{FileNumbers, Files};
+pub(crate) use install::GROUP_INSTALLS_MAX;
 use message::VersionMessage;
 pub use obsolete::{ObsoleteTable, ObsoleteTables};
 use outcomes::Outcomes;

@@ -139,22 +139,26 @@ impl VersionManager {
         let current = self.topology.superversion.load_full();
         let mut accounted = 0;
         let holders = current.holders();
-        let candidates = current.ranges.iter().map(|range| {
-            let active_bytes = range.owner.with_state(|state| state.active_bytes());
-            accounted += active_bytes + range.owner.sizes.sealed_bytes();
+        let candidates = current.ranges.iter().enumerate().map(|(at, range)| {
+            let active = |state: &mut OverlayState| (state.active_bytes(), state.may_seal());
+            let (active_bytes, may_seal) = range.owner.with_state(active);
+            let sealed_bytes = range.owner.sizes.sealed_bytes();
+            accounted += active_bytes + sealed_bytes;
             Candidate {
-                range: range.id(),
-                active_bytes,
+                at,
+                active_bytes: if may_seal { active_bytes } else { 0 },
                 oldest: range.active.first_seqno(),
-                has_sealed: !range.sealed.is_empty(),
+                sealed: range.sealed.len(),
+                sealed_bytes,
                 can_flush: self.can_flush(&current, &holders, range),
             }
         });
-        let plan = memory_pressure::choose(candidates);
-        self.show_hope(&current, plan);
+        let enough_bytes = self.environment.config.flush_group_bytes();
+        let plan = memory_pressure::choose(candidates, enough_bytes);
+        self.show_hope(&current, &plan);
         match plan {
             RoomPlan::FlushIsDue => {}
-            RoomPlan::Seal(range) => self.seal(range, SealCause::Pressure),
+            RoomPlan::Seal(at) => self.seal_for(&current, at, SealCause::Pressure),
             RoomPlan::Nothing => {
                 // Entries on their way into a memtable were not counted. Then the memtable is
                 // sealed when they arrive.
@@ -171,12 +175,12 @@ impl VersionManager {
 
     /// Tells those who wait for room in the engine whether room can come. It cannot if everything
     /// that holds it belongs to ranges that cannot be flushed.
-    pub(super) fn show_hope(&mut self, current: &Superversion, plan: RoomPlan) {
+    pub(super) fn show_hope(&mut self, current: &Superversion, plan: &RoomPlan) {
         let trouble = |owner: &Arc<RangeOwner>| self.failures.trouble_of(Party::Flush.of(owner.id));
         let holds =
             |owner: &&Arc<RangeOwner>| owner.sizes.active_bytes() + owner.sizes.sealed_bytes() > 0;
         let mut why = None;
-        if plan == RoomPlan::Nothing && !self.failures.health.is_running() {
+        if *plan == RoomPlan::Nothing && !self.failures.health.is_running() {
             let mut holders = current.ranges.iter().map(|range| &range.owner).filter(holds);
             why = holders.next().and_then(trouble);
             why = why.filter(|_| holders.all(|owner| trouble(owner).is_some()));
