@@ -97,7 +97,7 @@ fn small_flushes_share_their_syncs() {
     assert!(syncs <= 4, "{syncs} syncs for 32 flushes");
 }
 
-/// Planted: what was written before the failure is not installed; the others pause as well.
+/// Goal: what was written before the failure is installed, and no other flush pauses.
 #[test]
 fn a_flush_that_fails_among_others_fails_alone() {
     let (home, db) = many_ranges(6);

@@ -120,7 +120,6 @@ fn t001_08_an_entry_dies_before_during_and_after_its_copy() {
     }
 }
 
-/// Planted: chunks of any class are worth it.
 #[test]
 fn a_class_of_which_a_full_buffer_has_few_chunks_is_not_worth_it() {
     let (kib, mib) = (1 << 10, 1 << 20);

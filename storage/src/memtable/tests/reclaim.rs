@@ -472,7 +472,7 @@ fn b16_who_outgrows_small_chunks_waits_once_for_a_stock() {
 /// Goal: a memtable that will be small takes no chunks that it would hardly fill, for entries or
 /// for its index, and asks for no stock of them.
 /// Planted: `wanted_class` and `grow` do not look at the largest class; whoever takes a medium
-/// chunk asks for a stock; `restock` makes one that nobody asked for.
+/// chunk asks for a stock.
 #[test]
 fn a_memtable_that_will_be_small_takes_no_large_chunks() {
     for (full_bytes, class) in [(1 << 19, ChunkClass::Small), (1 << 20, ChunkClass::Medium)] {
