@@ -361,11 +361,11 @@ impl Shard {
     }
 
     /// Divides the shard into windows, each with adjacent tables of the level, so that the drain of
-    /// one window rewrites at most `drain_bytes_max`, unless a single table is larger. A table that
+    /// one window rewrites at most `overlap_bytes_max`, unless a single table is larger. A table that
     /// is set aside gets a window exactly as wide as itself, and that window is dropped. So the
     /// keys beside it can still be drained.
     fn divide(&mut self, situation: &Situation<'_>) {
-        let most = situation.options.drain_bytes_max();
+        let most = situation.options.overlap_bytes_max();
         // A window ends where the next one begins.
         let window = |lo: Bytes| Window {
             span: Span { lo, hi: None },

@@ -168,7 +168,7 @@ struct GrandparentCut<'a> {
 
 impl<'a> GrandparentCut<'a> {
     fn new(job: &'a Job, options: &CompactionOptions) -> Self {
-        let overlap_max = options.grandparent_bytes_max();
+        let overlap_max = options.overlap_bytes_max();
         Self { slices: &job.grandparents, passed: 0, overlap: 0, overlap_max }
     }
 
@@ -196,6 +196,7 @@ mod tests {
     use crate::filename::FileNumber;
     use crate::key::{Seqno, Span};
     use crate::table::{BlockCache, TableOptions};
+    use crate::version::testing::slice;
     use crate::version::{Place, RangeId, RangeVersion, Shards, TableCache, TableLimits, Version};
     use crate::vfs::{MemVfs, Vfs};
     use std::path::Path;
@@ -204,8 +205,13 @@ mod tests {
     const ENTRIES: u32 = 10_000;
 
     /// The number of entries in each slice of a merge of `runs` runs with the same keys, and the
-    /// outcome.
-    fn slices(runs: u64, value_bytes: usize, table_bytes_max: u64) -> (Vec<u64>, MergeOutcome) {
+    /// outcome. Its output overlaps `below`.
+    fn slices(
+        runs: u64,
+        value_bytes: usize,
+        table_bytes_max: u64,
+        below: Vec<Slice>,
+    ) -> (Vec<u64>, MergeOutcome) {
         let vfs: Arc<dyn Vfs> = Arc::new(MemVfs::new());
         let dir = Path::new("/db");
         vfs.create_dir_all(dir).unwrap();
@@ -235,12 +241,13 @@ mod tests {
         let mut range = RangeVersion::empty(RangeId::FIRST, Span::all(), Shards::one());
         range.layers = range.layers.with(Place::L0, runs);
         let version = Version::new(vec![Arc::new(range)], Arc::clone(tables.obsolete_files()));
-        let ManualStep::Job(job) =
+        let ManualStep::Job(mut job) =
             ManualCompaction::whole(crate::keyspace::KeyspaceId::DEFAULT, Span::all())
                 .step(&version, &Claims::new())
         else {
             panic!("no job")
         };
+        job.grandparents = below;
         let options = CompactionOptions { table_bytes_max, ..CompactionOptions::default() };
         let mut merge = Merge::new(&job, &options, sink());
         let (mut slices, mut before) = (Vec::new(), 0);
@@ -259,22 +266,38 @@ mod tests {
     #[test]
     fn a_slice_is_bounded_in_entries_in_bytes_and_in_outputs() {
         let entries = u64::from(ENTRIES);
-        let (by_entries, outcome) = slices(1, 10, u64::MAX);
+        let (by_entries, outcome) = slices(1, 10, u64::MAX, vec![]);
         assert_eq!(by_entries, [SLICE_ENTRIES, SLICE_ENTRIES, entries - 2 * SLICE_ENTRIES]);
         assert_eq!((outcome.entries_in, outcome.entries_out), (entries, entries));
 
-        let (by_bytes, _) = slices(1, 1020, u64::MAX);
+        let (by_bytes, _) = slices(1, 1020, u64::MAX, vec![]);
         let most = SLICE_BYTES / 1024;
         assert_eq!(by_bytes.iter().max(), Some(&most));
         assert_eq!(by_bytes.len() as u64, entries.div_ceil(most));
 
-        let (by_outputs, outcome) = slices(1, 10, 20_000);
+        let (by_outputs, outcome) = slices(1, 10, 20_000, vec![]);
         assert!(outcome.added.len() > 5, "{}", outcome.added.len());
         assert_eq!(by_outputs.len(), outcome.added.len());
 
-        let (hidden, outcome) = slices(3, 10, u64::MAX);
+        let (hidden, outcome) = slices(3, 10, u64::MAX, vec![]);
         assert!(hidden.iter().all(|slice| *slice < SLICE_ENTRIES + 3), "{hidden:?}");
         assert_eq!(hidden.iter().sum::<u64>(), 3 * entries);
         assert_eq!((outcome.superseded, outcome.entries_out), (2 * entries, entries));
+    }
+
+    /// Planted: no cut; the overlap is counted on after a cut.
+    #[test]
+    fn an_output_ends_when_it_overlaps_what_one_drain_may_rewrite() {
+        let mib = 1 << 20;
+        let below = |count: u32| {
+            let keys = ENTRIES / count;
+            let (min, max) = (|n: u32| n * keys, |n: u32| (n + 1) * keys - 1);
+            let one =
+                |n: u32| slice(u64::from(n) + 1, &min(n).to_be_bytes(), &max(n).to_be_bytes(), mib);
+            (0..count).map(one).collect()
+        };
+        let outputs = |count| slices(1, 10, mib, below(count)).1.added.len();
+        // The one that exceeds it belongs to it.
+        assert_eq!([4, 5, 8, 20].map(outputs), [1, 1, 2, 4]);
     }
 }

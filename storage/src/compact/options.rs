@@ -3,9 +3,8 @@
 use crate::limits::LEVELS_MAX;
 use std::num::NonZeroUsize;
 
-/// The most tables of its level that one drain rewrites. This bounds how long a drain occupies the
-/// disk.
-const DRAIN_TABLES_MAX: u64 = 8;
+/// See `CompactionOptions::overlap_bytes_max`, which is so many full tables.
+const OVERLAP_TABLES_MAX: u64 = 4;
 
 /// The parameters of leveled compaction. Level limits are `base x ratio^level`, saturating.
 /// `u64::MAX` switches a limit off.
@@ -29,9 +28,6 @@ pub struct CompactionOptions {
     pub level_ratio: u64,
     /// An output table ends at this many bytes. `u64::MAX` makes one table per level.
     pub table_bytes_max: u64,
-    /// An output table also ends when it overlaps this many times `table_bytes_max` of the level
-    /// below its own.
-    pub grandparent_factor: u64,
     /// The deepest level, which has no limit; 1 to 7.
     pub levels_max: u8,
     /// In percent. A table below L0 with a larger share of tombstones is compacted even if its
@@ -78,7 +74,6 @@ impl CompactionOptions {
             level_base_entries: u64::MAX,
             level_ratio: 10,
             table_bytes_max: 64 << 20,
-            grandparent_factor: 10,
             levels_max: LEVELS_MAX as u8,
             tombstone_percent_max: 50,
             tombstone_age_max_ms: 24 * 60 * 60 * 1000,
@@ -107,9 +102,11 @@ impl CompactionOptions {
         }
     }
 
-    /// The most bytes of a level that one drain rewrites.
-    pub(super) fn drain_bytes_max(&self) -> u64 {
-        self.table_bytes_max.saturating_mul(DRAIN_TABLES_MAX)
+    /// The most bytes of a level that one drain rewrites, and about the most of the next level that
+    /// an output, or a moved table, overlaps. A drain takes space beside its inputs until it ends.
+    /// And a table that lands keeps its file until all that it overlaps is drained.
+    pub(super) fn overlap_bytes_max(&self) -> u64 {
+        self.table_bytes_max.saturating_mul(OVERLAP_TABLES_MAX)
     }
 
     /// L0 is also compacted when it has this many tables, whether they overlap or not. This is the
@@ -126,11 +123,6 @@ impl CompactionOptions {
     /// The limit of level N in entries.
     pub fn level_entries(&self, level: u8) -> u64 {
         self.level_base_entries.saturating_mul(self.level_ratio.saturating_pow(u32::from(level)))
-    }
-
-    /// The most bytes of the level below its own that an output, or a moved table, may overlap.
-    pub fn grandparent_bytes_max(&self) -> u64 {
-        self.table_bytes_max.saturating_mul(self.grandparent_factor)
     }
 }
 

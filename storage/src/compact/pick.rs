@@ -326,7 +326,7 @@ fn pick_level(
     let (_, at) = window.into_iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
     let mut best = admitted(at, at)?;
     // Neighbours to the right that overlap no further target slice cost nothing extra.
-    let most = situation.options.grandparent_bytes_max();
+    let most = situation.options.overlap_bytes_max();
     for end in at + 1..slices.len().min(at + GROWTH) {
         let targets = |job: &Job| job.slices().filter(|(place, _)| *place == target).count();
         let Some(wider) = admitted(at, end) else { break };
@@ -394,7 +394,7 @@ pub(super) fn into_nothing(
 ) -> Job {
     let job = Job::new(range, vec![input], output);
     let overlap: u64 = job.grandparents.iter().map(|slice| slice.file_bytes()).sum();
-    let is_move = overlap <= options.grandparent_bytes_max() && is_disjoint(&job, options);
+    let is_move = overlap <= options.overlap_bytes_max() && is_disjoint(&job, options);
     if is_move { job.moved() } else { job }
 }
 

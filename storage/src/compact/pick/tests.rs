@@ -123,7 +123,7 @@ fn versions_and_the_jobs_they_call_for() {
             version_of(
                 vec![],
                 vec![
-                    vec![t(5, "b", "c", 4), t(6, "d", "e", 4), t(7, "f", "zz", 4)],
+                    vec![t(5, "b", "c", 1), t(6, "d", "e", 1), t(7, "f", "zz", 8)],
                     vec![t(1, "a", "f", 1), t(2, "zz", "zzz", 50)],
                 ],
             ),

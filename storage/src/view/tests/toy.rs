@@ -68,7 +68,6 @@ impl Toy {
             level_base_bytes: 2000,
             level_ratio: 2,
             table_bytes_max: 1500,
-            grandparent_factor: 2,
             levels_max: 4,
             drain_ratio: 1,
             landing_batch: 2,
