@@ -214,7 +214,7 @@ pub struct Options {
     /// The most runs of a shard of a landing. A landing stands in front of each level. Tables come
     /// into it without being rewritten, and are merged into the level when enough has come. With
     /// more runs it absorbs larger bursts, and less is written, but a get looks into more tables.
-    /// Default 12, at most 64; 0 = no landings: tables are merged into the next level at once.
+    /// Default 10, at most 64; 0 = no landings: tables are merged into the next level at once.
     pub landing_runs_max: usize,
     /// The most bytes of a level that a merge from its landing may rewrite for each landed byte.
     /// For tables that have waited for minutes it is twice as many, and five times while nothing

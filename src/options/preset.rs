@@ -66,7 +66,7 @@ impl Options {
             table_bytes_max: 64 * MIB,
             tombstone_percent_max: 50,
             tombstone_age_max_ms: 24 * 60 * 60 * 1000,
-            landing_runs_max: 12,
+            landing_runs_max: 10,
             drain_ratio: 2,
             rest_after_ms: 5000,
             landing_batch: 4,

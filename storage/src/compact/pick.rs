@@ -325,13 +325,20 @@ fn pick_level(
     }
     let (_, at) = window.into_iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
     let mut best = admitted(at, at)?;
-    // Neighbours to the right that overlap no further target slice cost nothing extra.
+    // Neighbours to the right that overlap no further target slice cost nothing extra. Others come
+    // along as well while the level has too much and the merge is worth it: kinds have turns by
+    // jobs, and where two neighbours overlap the same slice, it is rewritten once.
+    let level_bytes = range.layers.main(level)?.bytes() as f64;
+    let too_much = level_bytes * (1.0 - 1.0 / score);
     let most = situation.options.overlap_bytes_max();
     for end in at + 1..slices.len().min(at + GROWTH) {
         let targets = |job: &Job| job.slices().filter(|(place, _)| *place == target).count();
         let Some(wider) = admitted(at, end) else { break };
+        let is_free = targets(&wider) == targets(&best);
+        let is_worth = wider.why.target_bytes <= wider.why.bytes * situation.options.drain_ratio
+            && (best.why.bytes as f64) < too_much;
         let large = wider.input_bytes() > most;
-        if best.task != JobTask::Merge || targets(&wider) != targets(&best) || large {
+        if best.task != JobTask::Merge || large || !(is_free || is_worth) {
             break;
         }
         best = wider;

@@ -66,6 +66,7 @@ fn t(number: u64, min: &str, max: &str, mib: u64) -> Slice {
     slice(number, min.as_bytes(), max.as_bytes(), mib * MIB)
 }
 
+/// Planted: neighbours come along whatever the level has; whatever they overlap.
 #[test]
 fn versions_and_the_jobs_they_call_for() {
     let cases: Vec<(&str, Version, Option<Shape>)> = vec![
@@ -128,6 +129,39 @@ fn versions_and_the_jobs_they_call_for() {
                 ],
             ),
             Some((vec![(1, vec![5, 6]), (2, vec![1])], 2, false)),
+        ),
+        (
+            "neighbours come along while the level has too much",
+            version_of(
+                vec![],
+                vec![
+                    vec![t(5, "b", "c", 1), t(6, "d", "e", 1), t(7, "f", "zz", 10)],
+                    vec![t(1, "a", "c", 1), t(2, "d", "e", 1), t(3, "zz", "zzz", 50)],
+                ],
+            ),
+            Some((vec![(1, vec![5, 6]), (2, vec![1, 2])], 2, false)),
+        ),
+        (
+            "and not longer",
+            version_of(
+                vec![],
+                vec![
+                    vec![t(5, "b", "c", 2), t(6, "d", "e", 0), t(7, "f", "zz", 9)],
+                    vec![t(1, "a", "c", 1), t(2, "d", "e", 1), t(3, "zz", "zzz", 50)],
+                ],
+            ),
+            Some((vec![(1, vec![5]), (2, vec![1])], 2, false)),
+        ),
+        (
+            "and only where that is worth it",
+            version_of(
+                vec![],
+                vec![
+                    vec![t(5, "b", "c", 1), t(6, "d", "e", 0), t(7, "f", "zz", 11)],
+                    vec![t(1, "a", "c", 1), t(2, "d", "e", 2), t(3, "zz", "zzz", 50)],
+                ],
+            ),
+            Some((vec![(1, vec![5]), (2, vec![1])], 2, false)),
         ),
     ];
     for (name, version, want) in cases {
@@ -193,7 +227,7 @@ fn picks_go_round_the_level_and_around_running_jobs() {
     };
     let below = (0..20).map(|n| {
         let key = format!("k{n:02}");
-        t(n + 31, &key, &format!("{key}x"), 1)
+        t(n + 31, &key, &format!("{key}x"), 3)
     });
     let version = version_of(vec![], vec![tables().collect(), below.collect()]);
     let mut claims = Claims::new();
