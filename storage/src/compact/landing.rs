@@ -361,9 +361,9 @@ impl Shard {
     }
 
     /// Divides the shard into windows, each with adjacent tables of the level, so that the drain of
-    /// one window rewrites at most `overlap_bytes_max`, unless a single table is larger. A table that
-    /// is set aside gets a window exactly as wide as itself, and that window is dropped. So the
-    /// keys beside it can still be drained.
+    /// one window rewrites at most `overlap_bytes_max`, unless a single table is larger. A table
+    /// that is set aside gets a window exactly as wide as itself, and that window is dropped. So
+    /// the keys beside it can still be drained.
     fn divide(&mut self, situation: &Situation<'_>) {
         let most = situation.options.overlap_bytes_max();
         // A window ends where the next one begins.
