@@ -11,7 +11,7 @@
 //! up where the disk is slow, or where somebody else keeps the core: at the limit, and as soon as
 //! much time has passed between two polls. Then the next waits sleep, twice as many after each
 //! attempt in vain (binary exponential backoff). So a busy machine or a slow disk sees one attempt
-//! in a thousand waits. One slow sync among many quick ones makes only the next wait sleep.
+//! in a thousand waits, and one slow sync among many quick ones makes few waits sleep.
 //!
 //! Guarantees: nobody polls while two wait for the same thing, nor for longer than the limit, nor
 //! with a waker that may do more than queue a task. A wait that has polled in vain goes on as any
@@ -29,9 +29,10 @@ use std::time::{Duration, Instant};
 const GAP_MAX: Duration = Duration::from_micros(200);
 /// How long the core is kept before it is offered to others.
 const GIVES_WAY_AFTER: Duration = Duration::from_micros(30);
-/// So many waits sleep after attempts in vain that a wait loses at most this much on average. Where
-/// somebody else had the core for a tick of 4 ms, the next 128 waits sleep.
-const LOST_PER_WAIT: Duration = Duration::from_micros(31);
+/// So many waits sleep after attempts in vain that a wait polls in vain for at most this long on
+/// average. Where the disk was slower than 300 us, the next nine sleep; where somebody else had the
+/// core for a tick of 4 ms, the next 128.
+const IN_VAIN_PER_WAIT: Duration = Duration::from_micros(31);
 const ASLEEP_MAX: u32 = 1024;
 /// A success makes the next pause shorter by this part.
 const FORGOTTEN: u32 = 16;
@@ -117,10 +118,10 @@ impl Polling {
 
     /// A wait ends with what it waited for.
     fn ends(&self, wait: Wait, now: impl Fn() -> Instant) {
-        let Wait::Polls { last, .. } = wait else { return };
-        let gap = now().saturating_duration_since(last);
-        if gap > GAP_MAX {
-            self.was_in_vain(gap);
+        let Wait::Polls { begun, last, .. } = wait else { return };
+        let at = now();
+        if at.saturating_duration_since(last) > GAP_MAX {
+            self.was_in_vain(at.saturating_duration_since(begun));
         } else {
             let pause = self.pause.load(Ordering::Relaxed);
             self.pause.store(pause - pause.div_ceil(FORGOTTEN), Ordering::Relaxed);
@@ -149,11 +150,10 @@ impl Polling {
             Wait::Polls { begun, last, gave_way } => {
                 let at = now();
                 let gap = at.saturating_duration_since(last);
-                // A disk that is slow once costs the time of the polls, which was free. The clock
-                // of a simulator stands still while somebody polls.
-                let is_over = at.saturating_duration_since(begun) >= self.limit;
-                if is_over || gap > GAP_MAX || gap.is_zero() {
-                    self.was_in_vain(if gap > GAP_MAX { gap } else { Duration::ZERO });
+                let polled_for = at.saturating_duration_since(begun);
+                // The clock of a simulator stands still while somebody polls.
+                if polled_for >= self.limit || gap > GAP_MAX || gap.is_zero() {
+                    self.was_in_vain(polled_for);
                     return Wait::Sleeps;
                 }
                 let keeps_core = at.saturating_duration_since(gave_way) < GIVES_WAY_AFTER;
@@ -175,10 +175,9 @@ impl Polling {
         asleep == 0
     }
 
-    /// Nobody else got anything for the time that was `lost`.
-    fn was_in_vain(&self, lost: Duration) {
-        let asleep =
-            u32::try_from(lost.as_micros() / LOST_PER_WAIT.as_micros()).unwrap_or(u32::MAX);
+    fn was_in_vain(&self, polled_for: Duration) {
+        let asleep = u32::try_from(polled_for.as_micros() / IN_VAIN_PER_WAIT.as_micros())
+            .unwrap_or(u32::MAX);
         let twice = self.pause.load(Ordering::Relaxed).saturating_mul(2);
         let pause = twice.max(asleep).clamp(1, ASLEEP_MAX);
         self.pause.store(pause, Ordering::Relaxed);

@@ -360,10 +360,10 @@ impl Shard {
         self.windows.iter().map(worth).fold(0.0, f64::max)
     }
 
-    /// Divides the shard into windows, each with adjacent tables of the level, so that the drain of
-    /// one window rewrites at most `overlap_bytes_max`, unless a single table is larger. A table
-    /// that is set aside gets a window exactly as wide as itself, and that window is dropped. So
-    /// the keys beside it can still be drained.
+    /// Divides the shard into windows, each with adjacent tables of the level. A window ends with
+    /// the table that makes its tables reach `overlap_bytes_max`. A table that is set aside gets a
+    /// window exactly as wide as itself, and that window is dropped. So the keys beside it can
+    /// still be drained.
     fn divide(&mut self, situation: &Situation<'_>) {
         let most = situation.options.overlap_bytes_max();
         // A window ends where the next one begins.
@@ -378,10 +378,7 @@ impl Shard {
             let is_set_aside = situation.is_set_aside(slice);
             let bytes = slice.file_bytes();
             match windows.last_mut() {
-                Some(last)
-                    if !is_set_aside
-                        && (last.main_bytes == 0 || last.main_bytes + bytes <= most) =>
-                {
+                Some(last) if !is_set_aside && last.main_bytes < most => {
                     last.main_bytes += bytes;
                 }
                 _ => {

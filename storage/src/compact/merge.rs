@@ -97,6 +97,7 @@ impl<'a> Merge<'a> {
                 let (overlaps, other_shard) = (self.cut.passes(key), self.shards.passes(key));
                 if overlaps || other_shard || self.sink.table_bytes() >= self.table_bytes_max {
                     self.sink.cut()?;
+                    self.cut.overlap = 0;
                     ended_output = true;
                 }
                 self.sink.add(key, self.cursor.seqno(), kind, value)?;
@@ -181,11 +182,7 @@ impl<'a> GrandparentCut<'a> {
             self.overlap = self.overlap.saturating_add(slice.file_bytes());
             self.passed += 1;
         }
-        let cut = self.overlap > self.overlap_max;
-        if cut {
-            self.overlap = 0;
-        }
-        cut
+        self.overlap >= self.overlap_max
     }
 }
 
@@ -285,19 +282,22 @@ mod tests {
         assert_eq!((outcome.superseded, outcome.entries_out), (2 * entries, entries));
     }
 
-    /// Planted: no cut; the overlap is counted on after a cut.
+    /// Planted: no cut; the overlap is counted on after a cut of any kind; after one by size.
     #[test]
     fn an_output_ends_when_it_overlaps_what_one_drain_may_rewrite() {
-        let mib = 1 << 20;
-        let below = |count: u32| {
+        let below = |count: u32, bytes: u64| {
             let keys = ENTRIES / count;
             let (min, max) = (|n: u32| n * keys, |n: u32| (n + 1) * keys - 1);
-            let one =
-                |n: u32| slice(u64::from(n) + 1, &min(n).to_be_bytes(), &max(n).to_be_bytes(), mib);
+            let one = |n: u32| {
+                slice(u64::from(n) + 1, &min(n).to_be_bytes(), &max(n).to_be_bytes(), bytes)
+            };
             (0..count).map(one).collect()
         };
-        let outputs = |count| slices(1, 10, mib, below(count)).1.added.len();
-        // The one that exceeds it belongs to it.
-        assert_eq!([4, 5, 8, 20].map(outputs), [1, 1, 2, 4]);
+        let outputs = |count, bytes| slices(1, 10, bytes, below(count, bytes)).1.added.len();
+        let mib = 1 << 20;
+        assert_eq!([4, 5, 8, 20].map(|count| outputs(count, mib)), [1, 2, 2, 5]);
+        // A table of this size overlaps three of twenty and a half.
+        let by_size = slices(1, 10, 30_000, vec![]).1.added.len();
+        assert_eq!((by_size, outputs(20, 30_000)), (7, 7));
     }
 }

@@ -102,9 +102,10 @@ impl CompactionOptions {
         }
     }
 
-    /// The most bytes of a level that one drain rewrites, and about the most of the next level that
-    /// an output, or a moved table, overlaps. A drain takes space beside its inputs until it ends.
-    /// And a table that lands keeps its file until all that it overlaps is drained.
+    /// A drain takes no further table of its level, and an output ends, where the tables that it
+    /// overlaps have this many bytes. A table that overlaps more is not moved. So a drain takes
+    /// little space beside its inputs until it ends, and few drains use up a table that has landed:
+    /// its file stays until then.
     pub(super) fn overlap_bytes_max(&self) -> u64 {
         self.table_bytes_max.saturating_mul(OVERLAP_TABLES_MAX)
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// How many slices of a level are compared to find the cheapest, starting at the round-robin
 /// cursor.
 const WINDOW: usize = 8;
-/// A pick grows by neighbours that add no further target slice, up to this many slices.
+/// A pick grows by neighbours, up to this many slices.
 const GROWTH: usize = 8;
 /// Inputs and targets of at most this many full tables are merged at once instead of landing first.
 const SMALL_TABLES: u64 = 2;
@@ -326,19 +326,23 @@ fn pick_level(
     let (_, at) = window.into_iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
     let mut best = admitted(at, at)?;
     // Neighbours to the right that overlap no further target slice cost nothing extra. Others come
-    // along as well while the level has too much and the merge is worth it: kinds have turns by
+    // along as well while the level has too much and each is worth a merge: kinds have turns by
     // jobs, and where two neighbours overlap the same slice, it is rewritten once.
     let level_bytes = range.layers.main(level)?.bytes() as f64;
     let too_much = level_bytes * (1.0 - 1.0 / score);
-    let most = situation.options.overlap_bytes_max();
+    let (most, ratio) = (situation.options.overlap_bytes_max(), situation.options.drain_ratio);
     for end in at + 1..slices.len().min(at + GROWTH) {
-        let targets = |job: &Job| job.slices().filter(|(place, _)| *place == target).count();
         let Some(wider) = admitted(at, end) else { break };
-        let is_free = targets(&wider) == targets(&best);
-        let is_worth = wider.why.target_bytes <= wider.why.bytes * situation.options.drain_ratio
-            && (best.why.bytes as f64) < too_much;
-        let large = wider.input_bytes() > most;
-        if best.task != JobTask::Merge || large || !(is_free || is_worth) {
+        if best.task != JobTask::Merge || wider.task != JobTask::Merge {
+            break;
+        }
+        let more = wider.why.bytes.saturating_sub(best.why.bytes);
+        let more_targets = wider.why.target_bytes.saturating_sub(best.why.target_bytes);
+        let is_free = more_targets == 0 && wider.why.bytes <= most;
+        let is_worth = more_targets <= more.saturating_mul(ratio)
+            && (best.why.bytes as f64) < too_much
+            && wider.input_bytes() <= most;
+        if !is_free && !is_worth {
             break;
         }
         best = wider;

@@ -471,3 +471,5 @@ fn a_decision_about_l0_counts_the_runs_that_its_tables_form() {
     let job = pick(&version, &options, &Claims::new(), &NONE).expect("L0 is due");
     assert_eq!((job.why.choice, job.why.runs, job.slices().count()), (Choice::Land, 4, 8));
 }
+
+mod neighbours;
