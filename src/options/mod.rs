@@ -199,8 +199,9 @@ pub struct Options {
     pub level_base_entries: u64,
     /// How much larger each level is than the one above. Default 10, 2..=1000.
     pub level_ratio: u64,
-    /// Size at which a table below L0 is cut, in bytes. Default 64 MiB, at least 4096; `u64::MAX`:
-    /// no table is cut. A configuration file says 9223372036854775807 for that.
+    /// Size at which a table below L0 is cut, in bytes. It is also cut where it overlaps about four
+    /// tables of that size in the next level. Default 64 MiB, at least 4096; `u64::MAX`: no table
+    /// is cut. A configuration file says 9223372036854775807 for that.
     #[cfg_attr(feature = "serde", serde(with = "no_limit::as_number"))]
     pub table_bytes_max: u64,
     /// The largest share of tombstones among the entries of a table below L0, in percent. A table
