@@ -66,7 +66,6 @@ fn t(number: u64, min: &str, max: &str, mib: u64) -> Slice {
     slice(number, min.as_bytes(), max.as_bytes(), mib * MIB)
 }
 
-/// Planted: neighbours come along whatever the level has; whatever they overlap.
 #[test]
 fn versions_and_the_jobs_they_call_for() {
     let cases: Vec<(&str, Version, Option<Shape>)> = vec![
@@ -118,50 +117,6 @@ fn versions_and_the_jobs_they_call_for() {
                 vec![vec![t(5, "a", "z", 12)], vec![], vec![t(1, "a", "m", 6), t(2, "n", "z", 6)]],
             ),
             Some((vec![(1, vec![5])], 2, false)),
-        ),
-        (
-            "neighbours that cost nothing come along",
-            version_of(
-                vec![],
-                vec![
-                    vec![t(5, "b", "c", 1), t(6, "d", "e", 1), t(7, "f", "zz", 8)],
-                    vec![t(1, "a", "f", 1), t(2, "zz", "zzz", 50)],
-                ],
-            ),
-            Some((vec![(1, vec![5, 6]), (2, vec![1])], 2, false)),
-        ),
-        (
-            "neighbours come along while the level has too much",
-            version_of(
-                vec![],
-                vec![
-                    vec![t(5, "b", "c", 1), t(6, "d", "e", 1), t(7, "f", "zz", 10)],
-                    vec![t(1, "a", "c", 1), t(2, "d", "e", 1), t(3, "zz", "zzz", 50)],
-                ],
-            ),
-            Some((vec![(1, vec![5, 6]), (2, vec![1, 2])], 2, false)),
-        ),
-        (
-            "and not longer",
-            version_of(
-                vec![],
-                vec![
-                    vec![t(5, "b", "c", 2), t(6, "d", "e", 0), t(7, "f", "zz", 9)],
-                    vec![t(1, "a", "c", 1), t(2, "d", "e", 1), t(3, "zz", "zzz", 50)],
-                ],
-            ),
-            Some((vec![(1, vec![5]), (2, vec![1])], 2, false)),
-        ),
-        (
-            "and only where that is worth it",
-            version_of(
-                vec![],
-                vec![
-                    vec![t(5, "b", "c", 1), t(6, "d", "e", 0), t(7, "f", "zz", 11)],
-                    vec![t(1, "a", "c", 1), t(2, "d", "e", 2), t(3, "zz", "zzz", 50)],
-                ],
-            ),
-            Some((vec![(1, vec![5]), (2, vec![1])], 2, false)),
         ),
     ];
     for (name, version, want) in cases {
