@@ -28,6 +28,8 @@ const ENTRIES: u64 = 100_000;
 /// Less than a memtable holds, so that nothing is sealed while it counts.
 const OPERATIONS: u64 = 10_000;
 const PER_BATCH: u64 = 100;
+/// More than the bytes of a batch.
+const BATCH_BYTES: usize = 16 << 10;
 const PER_SCAN: u64 = 100;
 const VALUE: [u8; 100] = [7; 100];
 
@@ -86,7 +88,9 @@ fn main() {
             [ENTRIES, ENTRIES + OPERATIONS / PER_BATCH],
             OPERATIONS / PER_BATCH,
             async |index| {
-                let mut batch = WriteBatch::new();
+                // Room for all of it: whether a vector grows where it is or is copied is up to the
+                // allocator, and is not the same in every run.
+                let mut batch = WriteBatch::with_capacity(BATCH_BYTES);
                 for at in 0..PER_BATCH {
                     batch.put(key(index * PER_BATCH + at), VALUE);
                 }
