@@ -105,6 +105,37 @@ fn t000_12_x_12_a_landing_is_the_same_after_a_restart() {
     home.run(db.close()).unwrap();
 }
 
+/// Nobody writes to a database after it was opened. What became due by its options is merged, and
+/// so is what waits in front of the levels when the time for a rest has come.
+///
+/// Planted: the planner first looks when somebody wakes it.
+#[test]
+fn a_database_that_is_only_opened_merges_what_is_due_and_comes_to_rest() {
+    let mut home = Simulated::with(20, options());
+    let (db, map) = landed(&home);
+    home.run(db.close()).unwrap();
+    drop(db);
+    home.options.rest_after_ms = 5000;
+    let db = home.open();
+    home.simulator.settle();
+    assert!(db.stats().landing_tables > 0, "it is not the time yet");
+    let needed = db.level_info().iter().find_map(|level| level.rest_ms).expect("something waits");
+    home.simulator.advance(Duration::from_millis(needed + 1));
+    home.simulator.settle();
+    assert_eq!(db.stats().landing_tables, 0, "{:?}", db.stats().decisions);
+    home.run(db.close()).unwrap();
+    drop(db);
+    home.options = Options { rest_after_ms: 0, level_base_bytes: 4096, ..home.options };
+    let deepest = |db: &Db| db.level_info().iter().rposition(|level| level.tables > 0);
+    let before = home.image();
+    assert!(!before.slices.keys().any(|(_, place, _)| *place == Place::Main(2)));
+    let db = home.open();
+    home.simulator.settle();
+    assert!(deepest(&db) > Some(1), "L1 is too large now: {:?}", db.level_info());
+    home.run(check(&db, &map)).unwrap();
+    home.run(db.close()).unwrap();
+}
+
 #[test]
 fn t000_18_the_shards_add_up_to_the_landings_and_those_to_the_statistics() {
     let home = Simulated::with(18, options());

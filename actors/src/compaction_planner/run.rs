@@ -28,24 +28,22 @@ enum Next {
 }
 
 impl CompactionPlanner {
-    /// The loop. It never waits for one job, or for a job that failed: the others go on.
+    /// The loop. It never waits for one job, or for a job that failed: the others go on. It looks
+    /// before anything wakes it: nobody may ever write to what was opened.
     pub async fn run(mut self) {
-        loop {
+        while !self.failures.is_stopped() {
+            let version = self.follow();
+            self.hand_out(&version);
             match self.next_message().await {
                 Next::Compact(message) => self.request = Some(self.request(message)),
                 Next::Ended(report) => self.ended(report),
                 Next::Due => {}
                 Next::Stop => return,
             }
-            let version = self.follow();
-            self.hand_out(&version);
         }
     }
 
     async fn next_message(&mut self) -> Next {
-        if self.failures.is_stopped() {
-            return Next::Stop;
-        }
         let now = self.environment.now();
         let next_try = self.setbacks.next_try(now);
         let next_try = next_try.into_iter().chain(self.next_due(now));
