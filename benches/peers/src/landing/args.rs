@@ -30,9 +30,12 @@ pub struct Args {
     /// Gets per second while the puts run.
     #[arg(long, default_value_t = 2000)]
     pub read_rate: u64,
-    /// Gets after all has settled.
-    #[arg(long, default_value_t = 200_000)]
+    /// Gets of a turn, after all has settled.
+    #[arg(long, default_value_t = 100_000)]
     pub gets: u64,
+    /// Turns of gets; what is shown is the median of them.
+    #[arg(long, default_value_t = 9)]
+    pub turns: u64,
     /// Where databases are made, and deleted.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     pub dir: PathBuf,

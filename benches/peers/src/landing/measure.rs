@@ -1,5 +1,5 @@
-//! One configuration with one distribution of keys: fill, settle, read, scan; then let it rest,
-//! read and scan again.
+//! One distribution of keys with all configurations: fill, settle, scan, read; then let them rest,
+//! scan and read again.
 
 use crate::args::Args;
 use crate::engines::{Account, Config, Store, histogram};
@@ -19,11 +19,13 @@ pub struct Row {
     pub fill: Duration,
     /// From then on until the background work was.
     pub settle: Duration,
+    /// Bytes written until then, by the operating system's count.
+    pub written: Option<u64>,
     pub puts: Histogram<u64>,
     pub gets_beside: Histogram<u64>,
     /// When all that was due is done.
     pub settled: State,
-    /// From the last put until it was at rest.
+    /// How long it took to come to rest.
     pub rest: Duration,
     /// When all is done that is done while nobody writes.
     pub rested: State,
@@ -32,77 +34,130 @@ pub struct Row {
 }
 
 /// What the database is like at some time, and what reads find then.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct State {
     /// Until then.
     pub account: Account,
-    /// Likewise, by the operating system's count.
-    pub written: Option<u64>,
     pub size: u64,
-    pub gets: Histogram<u64>,
-    pub gets_took: Duration,
     pub scan: Duration,
+    /// One of each turn.
+    pub gets: Vec<Gets>,
 }
 
-pub fn row(args: &Args, config: Config, plan: &Plan) -> Result<Row> {
-    let dir = Directory::new(&args.dir, "landing")?;
+/// Gets, one after the other.
+#[derive(Debug)]
+pub struct Gets {
+    pub latencies: Histogram<u64>,
+    pub took: Duration,
+}
+
+/// Dropped in this order.
+struct Opened {
+    store: Box<dyn Store>,
+    dir: Directory,
+    row: Row,
+}
+
+/// All configurations with one distribution of keys. One after the other they are filled, settle
+/// and are scanned; then they take turns with gets. One after the other they come to rest and are
+/// scanned; then they take turns again. The rate of gets changes within seconds, with whatever else
+/// the machine does, by more than one configuration differs from another.
+pub fn rows(args: &Args, plan: &Arc<Plan>) -> Result<Vec<Row>> {
+    let name = plan.distribution.name();
+    let mut all = Vec::new();
+    for config in args.engines() {
+        eprintln!("{name}, {config} ...");
+        all.push(filled(args, all.len(), config, plan)?);
+    }
+    eprintln!("{name}, gets ...");
+    take_turns(args, plan, &mut all, |row| &mut row.settled)?;
+    for Opened { store, dir, row } in &mut all {
+        eprintln!("{name}, {} comes to rest ...", row.config);
+        let begun = Instant::now();
+        let (rested, largest) = while_sampled(dir, || store.rest())?;
+        row.rest = rested.saturating_duration_since(begun);
+        row.rested = state(&**store, dir, plan)?;
+        row.largest = row.largest.max(largest).max(row.rested.size);
+    }
+    eprintln!("{name}, gets ...");
+    take_turns(args, plan, &mut all, |row| &mut row.rested)?;
+    all.into_iter().map(|Opened { store, row, .. }| store.close().map(|()| row)).collect()
+}
+
+fn filled(args: &Args, number: usize, config: Config, plan: &Arc<Plan>) -> Result<Opened> {
+    let dir = Directory::new(&args.dir, &format!("landing-{number}"))?;
     disk::sync_all()?;
     let before = disk::bytes_written();
     let store = config.open(&dir.0)?;
-    let store_ref = &*store;
-    let (plan, progress) = (Arc::new(plan.clone()), Arc::new(Progress::default()));
-    let (filled, settled) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (store_ref, progress, stop) =
+        (&*store, Arc::new(Progress::default()), AtomicBool::new(false));
     let begun = Instant::now();
-    let (puts, fill, end, gets_beside, largest) = std::thread::scope(|scope| {
-        let reader =
-            scope.spawn(|| paced_gets(store_ref, args.read_rate, &plan, &progress, &filled));
-        let sampler = scope.spawn(|| disk::largest_size(&dir.0, &settled));
-        let puts = store_ref.fill(&plan, &progress);
-        let fill = begun.elapsed();
-        filled.store(true, Ordering::Relaxed);
-        let end = if puts.is_ok() { store_ref.settle() } else { Ok(Instant::now()) };
-        settled.store(true, Ordering::Relaxed);
-        let gets = reader.join().map_err(|_| "the reader died")?;
-        let largest = sampler.join().map_err(|_| "the sampler died")?;
-        Result::Ok((puts?, fill, end?, gets?, largest?))
+    let (end, largest) = while_sampled(&dir, || {
+        std::thread::scope(|scope| {
+            let reader =
+                scope.spawn(|| paced_gets(store_ref, args.read_rate, plan, &progress, &stop));
+            let puts = store_ref.fill(plan, &progress);
+            let fill = begun.elapsed();
+            stop.store(true, Ordering::Relaxed);
+            let gets_beside = reader.join().map_err(|_| "the reader died")??;
+            Result::Ok((puts?, gets_beside, fill, store_ref.settle()?))
+        })
     })?;
-    let state = || {
-        let written = disk::bytes_written().zip(before).map(|(after, before)| after - before);
-        let account = store_ref.account()?;
-        let size = disk::size(&dir.0)?;
-        let (gets, gets_took) = fast_gets(store_ref, args.gets, &plan)?;
-        let begun = Instant::now();
-        let entries = store_ref.scan()?;
-        let scan = begun.elapsed();
-        if entries != plan.live {
-            return Err(format!("a scan saw {entries} entries of {}", plan.live).into());
-        }
-        Result::Ok(State { account, written, size, gets, gets_took, scan })
-    };
-    let settled_state = state()?;
-    let resting = AtomicBool::new(false);
-    let (rested, while_resting) = std::thread::scope(|scope| {
-        let sampler = scope.spawn(|| disk::largest_size(&dir.0, &resting));
-        let rested = store_ref.rest();
-        resting.store(true, Ordering::Relaxed);
-        let largest = sampler.join().map_err(|_| "the sampler died")?;
-        Result::Ok((rested?, largest?))
-    })?;
-    let rested_state = state()?;
-    let largest = largest.max(while_resting).max(settled_state.size).max(rested_state.size);
-    store.close()?;
-    Ok(Row {
+    let (puts, gets_beside, fill, end) = end;
+    let written = disk::bytes_written().zip(before).map(|(after, before)| after - before);
+    let settled = state(store_ref, &dir, plan)?;
+    let row = Row {
         config,
         fill,
         settle: end.saturating_duration_since(begun + fill),
+        written,
         puts,
         gets_beside,
-        settled: settled_state,
-        rest: rested.saturating_duration_since(begun + fill),
-        rested: rested_state,
-        largest,
+        largest: largest.max(settled.size),
+        settled,
+        rest: Duration::ZERO,
+        rested: State::default(),
         verbose: args.verbose,
+    };
+    Ok(Opened { store, dir, row })
+}
+
+/// Does `work`, and says how large the directory was at most meanwhile.
+fn while_sampled<T>(dir: &Directory, work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| disk::largest_size(&dir.0, &stop));
+        let done = work();
+        stop.store(true, Ordering::Relaxed);
+        let largest = sampler.join().map_err(|_| "the sampler died")?;
+        Ok((done?, largest?))
     })
+}
+
+/// Without gets.
+fn state(store: &dyn Store, dir: &Directory, plan: &Plan) -> Result<State> {
+    let (account, size) = (store.account()?, disk::size(&dir.0)?);
+    let begun = Instant::now();
+    let entries = store.scan()?;
+    let scan = begun.elapsed();
+    if entries != plan.live {
+        return Err(format!("a scan saw {entries} entries of {}", plan.live).into());
+    }
+    Ok(State { account, size, scan, gets: Vec::new() })
+}
+
+fn take_turns(
+    args: &Args,
+    plan: &Plan,
+    all: &mut [Opened],
+    state: fn(&mut Row) -> &mut State,
+) -> Result<()> {
+    for turn in 0..args.turns {
+        for Opened { store, row, .. } in &mut *all {
+            state(row).gets.push(fast_gets(&**store, turn * args.gets, args.gets, plan)?);
+        }
+    }
+    Ok(())
 }
 
 fn get(store: &dyn Store, plan: &Plan, put: u64, latencies: &mut Histogram<u64>) -> Result<()> {
@@ -139,9 +194,8 @@ fn paced_gets(
     Ok(latencies)
 }
 
-/// Gets of anything, one after the other, and how long they took together. As many as a tenth of
-/// them go before, to warm the caches.
-fn fast_gets(store: &dyn Store, count: u64, plan: &Plan) -> Result<(Histogram<u64>, Duration)> {
+/// Gets of anything, one after the other. As many as a tenth of them go before, to warm the caches.
+fn fast_gets(store: &dyn Store, from: u64, count: u64, plan: &Plan) -> Result<Gets> {
     let mut latencies = histogram();
     let mut begun = Instant::now();
     for number in 0..count + count / 10 {
@@ -149,8 +203,8 @@ fn fast_gets(store: &dyn Store, count: u64, plan: &Plan) -> Result<(Histogram<u6
             latencies.reset();
             begun = Instant::now();
         }
-        let put = scale(mix(!mix(number)), plan.puts);
+        let put = scale(mix(!mix(from + number)), plan.puts);
         get(store, plan, put, &mut latencies)?;
     }
-    Ok((latencies, begun.elapsed()))
+    Ok(Gets { latencies, took: begun.elapsed() })
 }

@@ -2,7 +2,7 @@
 
 use crate::engines::{Account, Level};
 use crate::keys::Plan;
-use crate::measure::{Row, State};
+use crate::measure::{Gets, Row, State};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -17,6 +17,21 @@ struct Metric {
 
 fn micros(latencies: &Histogram<u64>, quantile: f64) -> f64 {
     latencies.value_at_quantile(quantile) as f64 / 1000.0
+}
+
+/// Of all turns.
+fn median(state: &State, of: impl Fn(&Gets) -> f64) -> f64 {
+    let mut values: Vec<f64> = state.gets.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn get_micros(state: &State, quantile: f64) -> f64 {
+    median(state, |gets| micros(&gets.latencies, quantile))
+}
+
+fn gets_per_second(state: &State) -> f64 {
+    median(state, |gets| per_second(gets.latencies.len(), gets.took))
 }
 
 fn per_second(count: u64, time: Duration) -> f64 {
@@ -50,23 +65,23 @@ fn metrics(plan: &Plan, row: &Row) -> Vec<Metric> {
     add("  log", Some(per_user_byte(account.log_bytes)), 2);
     add("  flush", Some(per_user_byte(account.flush_bytes)), 2);
     add("  compaction", Some(per_user_byte(account.compaction_bytes)), 2);
-    add("written, /proc/self/io", settled.written.map(per_user_byte), 2);
+    add("written, /proc/self/io", row.written.map(per_user_byte), 2);
     add("get beside puts p50, us", Some(micros(&row.gets_beside, 0.5)), 1);
     add("get beside puts p99, us", Some(micros(&row.gets_beside, 0.99)), 1);
-    add("get p50, us", Some(micros(&settled.gets, 0.5)), 1);
-    add("get p99, us", Some(micros(&settled.gets, 0.99)), 1);
-    add("gets/s", Some(per_second(settled.gets.len(), settled.gets_took)), 0);
+    add("get p50, us", Some(get_micros(settled, 0.5)), 1);
+    add("get p99, us", Some(get_micros(settled, 0.99)), 1);
+    add("gets/s", Some(gets_per_second(settled)), 0);
     add("scan, M entries/s", Some(per_second(plan.live, settled.scan) / 1e6), 2);
     add("largest size per live byte", Some(per_live_byte(row.largest)), 2);
     add("settled size per live byte", Some(per_live_byte(settled.size)), 2);
     add("  in tables", Some(in_tables(settled)), 2);
     add("runs at the end", Some(sum(settled, |level| level.runs) as f64), 0);
     add("tables at the end", Some(sum(settled, |level| level.tables) as f64), 0);
-    add("at rest after, s", Some(row.rest.as_secs_f64()), 2);
+    add("comes to rest in, s", Some(row.rest.as_secs_f64()), 2);
     add("at rest: written per user byte", Some(counted(rested)), 2);
-    add("at rest: get p50, us", Some(micros(&rested.gets, 0.5)), 1);
-    add("at rest: get p99, us", Some(micros(&rested.gets, 0.99)), 1);
-    add("at rest: gets/s", Some(per_second(rested.gets.len(), rested.gets_took)), 0);
+    add("at rest: get p50, us", Some(get_micros(rested, 0.5)), 1);
+    add("at rest: get p99, us", Some(get_micros(rested, 0.99)), 1);
+    add("at rest: gets/s", Some(gets_per_second(rested)), 0);
     add("at rest: scan, M entries/s", Some(per_second(plan.live, rested.scan) / 1e6), 2);
     add("at rest: size per live byte", Some(per_live_byte(rested.size)), 2);
     add("at rest: in tables", Some(in_tables(rested)), 2);

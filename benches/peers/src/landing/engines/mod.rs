@@ -118,7 +118,8 @@ pub trait Store: Sync {
     fn settle(&self) -> Result<Instant>;
 
     /// Waits until all is done as well that is done while nobody writes, and returns when that was.
-    fn rest(&self) -> Result<Instant>;
+    /// Nothing of it is done before.
+    fn rest(&mut self) -> Result<Instant>;
 
     /// Entries seen by a scan of everything.
     fn scan(&self) -> Result<u64>;
@@ -128,7 +129,7 @@ pub trait Store: Sync {
     fn close(self: Box<Self>) -> Result<()>;
 }
 
-/// What an engine counted since it was opened, and how its tables lie now.
+/// What an engine counted since it was first opened, and how its tables lie now.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     pub log_bytes: u64,

@@ -111,7 +111,7 @@ impl Store for Rocks {
         Ok(Instant::now())
     }
 
-    fn rest(&self) -> Result<Instant> {
+    fn rest(&mut self) -> Result<Instant> {
         // It does nothing because nobody writes.
         self.settle()
     }

@@ -7,10 +7,12 @@
 //! * `table_bytes_max` 8 MiB, `block_bytes` 4096, `filter_bits_per_key` 10, no compression at any
 //!   level;
 //! * `cache_bytes` 64 MiB, of which the indexes and filters of open tables take their part;
-//! * `durability` buffered: the log is written, not synced.
+//! * `log_segment_bytes` 16 MiB: logs of RocksDB are as large as its memtables;
+//! * `durability` buffered: the log is written, not synced;
+//! * `rest_after_ms` 0 (never), until the database is opened again to see it rest.
 //!
 //! Defaults that matter: L0 is merged from 4 runs on and holds flushes up from 20; flushes are cut
-//! into 4 shards; log segments have 64 MiB and are used again; one flush and, on a small machine,
+//! into 4 shards; log segments are used again; one flush and, on a small machine,
 //! two compactions at a time, where RocksDB has one: `sluicedb:compaction_threads=1` is its equal.
 //!
 //! Four tasks write, on a tokio runtime with two threads. Who reads does so from a thread of its
@@ -25,7 +27,7 @@ use crate::keys::{Plan, Progress};
 use hdrhistogram::Histogram;
 use serde_json::Value;
 use sluicedb::{Compression, Db, Durability, Options, Stats};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -37,6 +39,11 @@ const QUIET: Duration = Duration::from_millis(500);
 pub struct Sluice {
     db: Db,
     runtime: Runtime,
+    dir: PathBuf,
+    /// Those it rests with.
+    options: Options,
+    /// Counted before `db` was opened.
+    before: Account,
 }
 
 fn options(settings: &[(String, String)]) -> Result<Options> {
@@ -52,7 +59,6 @@ fn options(settings: &[(String, String)]) -> Result<Options> {
     options.filter_bits_per_key = FILTER_BITS_PER_KEY as usize;
     options.compression = Compression::None;
     options.l0_compression = Compression::None;
-    // RocksDB's logs are as large as its memtables.
     options.log_segment_bytes = 2 * MEMTABLE_BYTES;
     options.durability = Durability::Buffered;
     let mut fields = serde_json::to_value(&options)?;
@@ -69,8 +75,10 @@ impl Sluice {
             .worker_threads(RUNTIME_THREADS)
             .enable_time()
             .build()?;
-        let db = runtime.block_on(Db::builder(dir).options(options(settings)?).open())?;
-        Ok(Self { db, runtime })
+        let options = options(settings)?;
+        let awake = Options { rest_after_ms: 0, ..options.clone() };
+        let db = runtime.block_on(Db::builder(dir).options(awake).open())?;
+        Ok(Self { db, runtime, dir: dir.to_owned(), options, before: Account::default() })
     }
 
     fn is_due(&self) -> bool {
@@ -135,7 +143,11 @@ impl Store for Sluice {
         Ok(self.quiet(Self::is_due))
     }
 
-    fn rest(&self) -> Result<Instant> {
+    fn rest(&mut self) -> Result<Instant> {
+        self.before = self.account()?;
+        self.runtime.block_on(self.db.clone().close())?;
+        let again = Db::builder(&self.dir).options(self.options.clone()).open();
+        self.db = self.runtime.block_on(again)?;
         Ok(self.quiet(|db| db.is_due() || db.waits()))
     }
 
@@ -159,15 +171,19 @@ impl Store for Sluice {
             runs: if level.tables == 0 { 0 } else { level.runs },
             bytes: level.bytes,
         };
+        let before = &self.before;
         Ok(Account {
-            log_bytes: stats.log_bytes,
-            flush_bytes: stats.flush_bytes,
-            compaction_bytes: stats.compaction_bytes_written,
-            stalls: Some(stats.waits_local + stats.waits_global),
-            stall_micros: stats.wait_micros_local + stats.wait_micros_global,
+            log_bytes: before.log_bytes + stats.log_bytes,
+            flush_bytes: before.flush_bytes + stats.flush_bytes,
+            compaction_bytes: before.compaction_bytes + stats.compaction_bytes_written,
+            stalls: Some(
+                before.stalls.unwrap_or_default() + stats.waits_local + stats.waits_global,
+            ),
+            stall_micros: before.stall_micros + stats.wait_micros_local + stats.wait_micros_global,
             levels: self.db.level_info().iter().map(level).collect(),
             notes: format!(
-                "{} flushes of {} seals, {} compactions, {} moves, {} log segments",
+                "{}{} flushes of {} seals, {} compactions, {} moves, {} log segments\n",
+                before.notes,
                 stats.flushes,
                 stats.seals,
                 stats.compactions,
