@@ -29,7 +29,8 @@ impl CompactionWorker {
             return Ok(Some(Outputs::new(&files, Vec::new())));
         }
         let config = &environment.config;
-        let sink = files.sink(job.own.level_table(&config.level_table()));
+        let options = job.own.level_table(&config.level_table());
+        let sink = files.sink(if job.lies_above() { options.above() } else { options });
         let sink = sink.tombstones_since(job.tombstones_since_ms());
         let mut merge = Merge::new(job, &job.own.compaction(&config.compaction), sink);
         let (mut began, mut bytes_before) = (environment.now(), 0);

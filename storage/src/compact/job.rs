@@ -227,6 +227,11 @@ impl Job {
         })
     }
 
+    /// Do the outputs lie above tables with the same keys?
+    pub fn lies_above(&self) -> bool {
+        self.older.iter().any(|slices| !slices.is_empty())
+    }
+
     /// May a tombstone of `key` be dropped? Yes if no entry older than the job can have this key.
     /// Never in a landing, because the job has not read the level behind it
     /// (INVARIANT(keep-keeps-tombstones)). Costs a binary search per layer after the output.

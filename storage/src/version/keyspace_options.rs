@@ -80,16 +80,20 @@ impl KeyspaceOptions {
         })
     }
 
-    /// Options of tables in L0.
+    /// Options of tables in L0. They lie above others, or soon will.
     pub fn l0_table(&self, base: &TableOptions) -> TableOptions {
-        let bits = self.filter_bits_per_key.unwrap_or(base.filter_bits_per_key);
-        TableOptions { filter_bits_per_key: bits, ..base.clone() }
+        self.filtered(base).above()
     }
 
     /// Options of tables below L0.
     pub fn level_table(&self, base: &TableOptions) -> TableOptions {
         let compression = self.compression.unwrap_or(base.compression);
-        TableOptions { compression, ..self.l0_table(base) }
+        TableOptions { compression, ..self.filtered(base) }
+    }
+
+    fn filtered(&self, base: &TableOptions) -> TableOptions {
+        let bits = self.filter_bits_per_key.unwrap_or(base.filter_bits_per_key);
+        TableOptions { filter_bits_per_key: bits, ..base.clone() }
     }
 
     /// Appends the encoding.
@@ -268,6 +272,8 @@ mod tests {
         assert_eq!((own.shards, own.level_ratio, own.landing_runs_max), (64, 1000, 0));
         assert_eq!(own.l0_trigger, base.l0_trigger);
         assert_eq!(all().l0_table(&table).compression, table.compression);
+        assert_eq!(all().l0_table(&table).filter_bits_per_key, 0);
+        assert_eq!(none.l0_table(&table), table.clone().above());
         assert_eq!(all().level_table(&table).compression, Compression::Lz4);
         assert_eq!(all().level_table(&table).filter_bits_per_key, 0);
     }
