@@ -11,7 +11,6 @@ use super::properties::{self, TableMeta};
 use super::section::{load_filter, read, read_into, read_section, refuse};
 use super::trailer::{
     ChecksumSeed, INFLATED_BYTES_MAX, OpenedBlock, check_bytes, check_trailer, raw_bytes, unshared,
-    zeroed,
 };
 use crate::error::{Error, Lacks, Result};
 use crate::key::{Kind, Seqno};
@@ -365,11 +364,12 @@ impl Table {
                 if length > READ_AT_ONCE_BYTES_MAX {
                     return Err(Error::WouldBlock(Lacks::Thread));
                 }
-                let mut stored = zeroed(length);
-                if !self.try_read(unshared(&mut stored), offset)? {
+                let mut stored = self.blocks.buffer(i, length);
+                let bytes = &mut unshared(&mut stored)[..length];
+                if !self.try_read(bytes, offset)? {
                     return Err(Error::WouldBlock(Lacks::Pages));
                 }
-                check_short(&stored)?;
+                check_short(bytes)?;
                 let block = self.open_block(i, stored, 0)?;
                 if fill_cache {
                     self.cache(i, block.clone());
@@ -384,8 +384,8 @@ impl Table {
     /// Block `i` from the file, past the cache.
     pub(super) fn read_block(&self, i: usize) -> Result<Block> {
         let (offset, length) = self.index.place(i);
-        let mut stored = zeroed(length);
-        self.read_into(unshared(&mut stored), offset)?;
+        let mut stored = self.blocks.buffer(i, length);
+        self.read_into(&mut unshared(&mut stored)[..length], offset)?;
         self.open_block(i, stored, 0)
     }
 

@@ -104,6 +104,11 @@ impl Block {
         self.buffer.len()
     }
 
+    /// The memory that the block kept alive.
+    pub(crate) fn into_buffer(self) -> Arc<[u8]> {
+        self.buffer
+    }
+
     /// A copy of the block in its own memory.
     pub(crate) fn detached(&self) -> Self {
         let buffer = Arc::from(self.bytes());

@@ -13,8 +13,10 @@
 mod queues;
 mod shard;
 mod slots;
+mod spares;
 
 use super::block::Block;
+use super::trailer::zeroed;
 use crate::error::Result;
 use crate::stripe;
 use crate::sync::lock;
@@ -265,6 +267,11 @@ impl TableBlocks {
     /// A block that `look` had not found was got from elsewhere.
     pub(super) fn missed(&self) {
         self.cache.counts().misses.fetch_add(1, Relaxed);
+    }
+
+    /// Memory for block `i`, which has at most `bytes`. What is in it means nothing.
+    pub(super) fn buffer(&self, i: usize, bytes: usize) -> Arc<[u8]> {
+        self.shard(i).map_or_else(|| zeroed(bytes), |shard| shard.buffer(bytes))
     }
 
     /// Keeps block `i`, which was read without waiting.

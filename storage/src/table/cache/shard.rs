@@ -2,20 +2,24 @@
 
 use super::queues::{Popped, Queues};
 use super::slots::{Leaving, Slots};
+use super::spares::Spares;
 use crate::buffer::Grace;
 use crate::error::Result;
 use crate::sync::lock;
 use crate::table::block::Block;
+use crate::table::trailer::zeroed;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 
 /// What a cached block costs beside its bytes: its place in a queue, which may be half empty, and
 /// the headers of two allocations.
-const OVERHEAD_BYTES: u64 = 128;
+pub(super) const OVERHEAD_BYTES: u64 = 128;
 /// Where there is no room, so much more is made, but at most this part of it: so readers are looked
-/// for once for several blocks.
-const SPARE_BYTES_MAX: u64 = 32 << 10;
-const SPARE_PART: u64 = 64;
+/// for once for several blocks. The memory of these is used again by the next ones.
+const AHEAD_BYTES_MAX: u64 = 8 << 10;
+const AHEAD_PART: u64 = 64;
+/// Memory for blocks is a multiple of this, so that it fits another one afterwards.
+const BUFFER_STEP_BYTES: usize = 128;
 /// So many blocks are passed over at most while room is made: it bounds the time under the lock.
 const PASSED_MAX: u32 = 256;
 
@@ -34,6 +38,7 @@ struct Kept {
     capacity_bytes: u64,
     queues: Queues,
     leaving: Leaving,
+    spares: Spares,
     reading: Vec<Arc<Flight>>,
 }
 
@@ -83,6 +88,14 @@ impl CacheShard {
         let left = kept.make_room(0, &self.grace);
         drop(kept);
         drop(left);
+    }
+
+    /// Memory for a block of `bytes`, at least. What is in it means nothing.
+    pub(super) fn buffer(&self, bytes: usize) -> Arc<[u8]> {
+        let spare = lock(&self.kept).spares.take(bytes);
+        // Who had the block may have kept a value of it.
+        let free = spare.filter(|spare| Arc::strong_count(spare) == 1);
+        free.unwrap_or_else(|| zeroed(bytes.next_multiple_of(BUFFER_STEP_BYTES)))
     }
 
     /// Keeps block `i`, if there is room for it and it is not here already. Places of closed tables
@@ -138,7 +151,7 @@ impl CacheShard {
 
 impl Kept {
     fn used_bytes(&self) -> u64 {
-        self.queues.bytes() + self.leaving.bytes()
+        self.queues.bytes() + self.leaving.bytes() + self.spares.bytes()
     }
 
     /// Lets the next few blocks of closed tables leave, if `due` or under way. Returns them, to be
@@ -161,12 +174,15 @@ impl Kept {
         let capacity = self.capacity_bytes;
         let (mut left, mut passes) = (Left::default(), PASSED_MAX);
         let bytes = if bytes > capacity { 0 } else { bytes };
+        if self.used_bytes() + bytes > capacity {
+            left.buffers = self.spares.clear();
+        }
         while self.used_bytes() + bytes > capacity || !self.leaving.is_empty() {
             // What leaves already is room to come.
             let excess = (self.queues.bytes() + bytes).saturating_sub(capacity);
             let wanted = match excess {
                 0 => 0,
-                excess => excess + (capacity / SPARE_PART).min(SPARE_BYTES_MAX),
+                excess => excess + (capacity / AHEAD_PART).min(AHEAD_BYTES_MAX),
             };
             let mut popped_bytes = 0;
             while popped_bytes < wanted
@@ -176,7 +192,10 @@ impl Kept {
                 self.leaving.enter(&popped.slots, popped.block, popped.bytes);
                 left.slots.push(popped);
             }
-            left.blocks.append(&mut self.leaving.leave(grace));
+            for block in self.leaving.leave(grace) {
+                let room = capacity.saturating_sub(self.used_bytes() + bytes);
+                left.buffers.extend(self.spares.add(block.into_buffer(), room));
+            }
             if !self.leaving.is_empty() {
                 // Readers have them. Whoever comes next tries again.
                 break;
@@ -189,7 +208,7 @@ impl Kept {
 /// What is dropped without the lock.
 #[derive(Default)]
 struct Left {
-    blocks: Vec<Block>,
+    buffers: Vec<Arc<[u8]>>,
     /// Perhaps the last ones who hold a closed table's places.
     slots: Vec<Popped>,
 }

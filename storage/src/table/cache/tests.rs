@@ -355,3 +355,39 @@ fn places_are_used_again_only_by_the_same_table_in_the_same_cache() {
     larger.insert(15, block(100));
     assert!(is_here(&larger, 15) && !is_here(&larger, 1));
 }
+
+/// Goal: reads beyond the cache allocate nothing for their blocks.
+///
+/// Planted: memory is used again although somebody has it; it is never used again.
+#[test]
+fn the_memory_of_blocks_that_left_is_used_again_unless_somebody_has_it() {
+    const BLOCKS: usize = 2000;
+    let cache = BlockCache::new(1 << 20);
+    let table = table(&cache, BLOCKS);
+    let (mut held, mut again) = (Vec::new(), 0);
+    for i in 0..BLOCKS {
+        let whole = block_of(7, 4000 - i % 50);
+        let mut buffer = table.buffer(i, whole.bytes().len());
+        assert!(
+            held.iter().all(|block: &Block| !Arc::ptr_eq(&block.clone().into_buffer(), &buffer))
+        );
+        let bytes = Arc::get_mut(&mut buffer).expect("nobody else has it");
+        // Memory that is new has zeros.
+        again += usize::from(bytes[2000] == 7);
+        bytes[..whole.bytes().len()].copy_from_slice(whole.bytes());
+        let block = Block::parse(buffer, 0..whole.bytes().len()).unwrap();
+        if i % 2 == 0 {
+            held.push(block.clone());
+        }
+        table.insert(i, block);
+        assert!(cache.used_bytes() <= 1 << 20);
+    }
+    assert!(again > BLOCKS / 4, "{again} of {BLOCKS}");
+    assert!(held.iter().all(|block| block.bytes().ends_with(&[7; 3900])));
+    // Those that fit nothing make room for what comes.
+    for i in 0..BLOCKS {
+        table.insert(i, block(900));
+    }
+    assert!(cache.used_bytes() <= 1 << 20);
+    assert!((0..BLOCKS).filter(|i| is_here(&table, *i)).count() > (1 << 20) / 1200);
+}
