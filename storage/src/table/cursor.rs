@@ -184,7 +184,7 @@ impl TableCursor {
         if self.how.tier == ReadTier::Memory {
             check_short(&buffer[at..at + self.table.index().place(i).1])?;
         }
-        let block = self.table.open_block(i, buffer, at)?;
+        let block = self.table.open_block(i, buffer, at, false)?;
         if self.how.fill_cache {
             self.table.cache(i, block.detached());
         }

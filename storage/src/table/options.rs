@@ -45,12 +45,13 @@ impl TableOptions {
     /// absent key of a thousand pass, not one of a hundred. A get asks the filters of all tables
     /// above the one that has its key, and these have a small part of the data. The optimum for a
     /// level a tenth as large as the next one is `ln(10) / ln(2)^2`, about five bits more (Monkey,
-    /// Dayan et al., SIGMOD 2017). Where there are no filters there are none here.
+    /// Dayan et al., SIGMOD 2017). None has more than 24, and where there are no filters there are
+    /// none here.
     #[must_use]
     pub fn above(mut self) -> Self {
         if self.filter_bits_per_key > 0 {
-            let more = self.filter_bits_per_key + FILTER_BITS_ABOVE;
-            self.filter_bits_per_key = more.min(FILTER_BITS_MAX);
+            let most = FILTER_BITS_MAX.max(self.filter_bits_per_key);
+            self.filter_bits_per_key += FILTER_BITS_ABOVE.min(most - self.filter_bits_per_key);
         }
         self
     }

@@ -11,6 +11,7 @@ use super::properties::{self, TableMeta};
 use super::section::{load_filter, read, read_into, read_section, refuse};
 use super::trailer::{
     ChecksumSeed, INFLATED_BYTES_MAX, OpenedBlock, check_bytes, check_trailer, raw_bytes, unshared,
+    zeroed,
 };
 use crate::error::{Error, Lacks, Result};
 use crate::key::{Kind, Seqno};
@@ -357,20 +358,20 @@ impl Table {
     #[cold]
     pub(super) fn fetch(&self, i: usize, tier: ReadTier, fill_cache: bool) -> Result<Block> {
         let block = match (tier, fill_cache) {
-            (ReadTier::Disk, true) => self.blocks.get_or_read(i, || self.read_block(i))?,
-            (ReadTier::Disk, false) => self.read_block(i)?,
+            (ReadTier::Disk, true) => self.blocks.get_or_read(i, || self.read_block(i, true))?,
+            (ReadTier::Disk, false) => self.read_block(i, false)?,
             (ReadTier::Memory, _) => {
                 let (offset, length) = self.index.place(i);
                 if length > READ_AT_ONCE_BYTES_MAX {
                     return Err(Error::WouldBlock(Lacks::Thread));
                 }
-                let mut stored = self.blocks.buffer(i, length);
+                let mut stored = self.buffer(i, length, fill_cache);
                 let bytes = &mut unshared(&mut stored)[..length];
                 if !self.try_read(bytes, offset)? {
                     return Err(Error::WouldBlock(Lacks::Pages));
                 }
                 check_short(bytes)?;
-                let block = self.open_block(i, stored, 0)?;
+                let block = self.open_block(i, stored, 0, fill_cache)?;
                 if fill_cache {
                     self.cache(i, block.clone());
                 }
@@ -381,12 +382,18 @@ impl Table {
         Ok(block)
     }
 
-    /// Block `i` from the file, past the cache.
-    pub(super) fn read_block(&self, i: usize) -> Result<Block> {
+    /// Memory of at least `bytes`; what is in it means nothing. If the cache `keeps` what will be
+    /// there, that of a block that has left.
+    fn buffer(&self, i: usize, bytes: usize, keeps: bool) -> Arc<[u8]> {
+        if keeps { self.blocks.buffer(i, bytes) } else { zeroed(bytes) }
+    }
+
+    /// Block `i` from the file, past the cache; into its memory if the cache `keeps` it.
+    pub(super) fn read_block(&self, i: usize, keeps: bool) -> Result<Block> {
         let (offset, length) = self.index.place(i);
-        let mut stored = self.blocks.buffer(i, length);
+        let mut stored = self.buffer(i, length, keeps);
         self.read_into(&mut unshared(&mut stored)[..length], offset)?;
-        self.open_block(i, stored, 0)
+        self.open_block(i, stored, 0, keeps)
     }
 
     /// Fills `buffer` from `offset`; false if that would take a disk read.
@@ -402,16 +409,21 @@ impl Table {
     }
 
     /// Checks and decodes block `i`, which was read to `at` of `buffer`; shares the buffer if the
-    /// block is not compressed. What it returns keeps every rule of a block, so that nothing read
-    /// from it can break one elsewhere (INVARIANT(blocks-keep-their-rules)).
-    pub(super) fn open_block(&self, i: usize, buffer: Arc<[u8]>, at: usize) -> Result<Block> {
+    /// block is not compressed, or else inflates it as `read_block` reads. What it returns keeps
+    /// every rule of a block, so that nothing read from it can break one elsewhere
+    /// (INVARIANT(blocks-keep-their-rules)).
+    pub(super) fn open_block(
+        &self,
+        i: usize,
+        buffer: Arc<[u8]>,
+        at: usize,
+        keeps: bool,
+    ) -> Result<Block> {
         let (offset, length) = self.index.place(i);
-        let block = match check_trailer(&buffer[at..at + length], self.seed, offset) {
+        let inflated = |bytes| self.buffer(i, bytes, keeps);
+        let block = match check_trailer(&buffer[at..at + length], self.seed, offset, inflated) {
             Ok(OpenedBlock::Raw(length)) => Block::parse(buffer, at..at + length),
-            Ok(OpenedBlock::Inflated(raw)) => {
-                let length = raw.len();
-                Block::parse(raw, 0..length)
-            }
+            Ok(OpenedBlock::Inflated(raw, length)) => Block::parse(raw, 0..length),
             Err(fault) => return Err(refuse(&self.path, offset, fault)),
         };
         let bounds = Bounds {

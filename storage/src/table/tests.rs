@@ -51,7 +51,7 @@ fn gets_agree_with_a_model() {
                 // Ask the block as well, as if the filter passed everything.
                 let i = table.index().lower_bound(&key);
                 if i < table.data_blocks() {
-                    let block = table.read_block(i).unwrap();
+                    let block = table.read_block(i, false).unwrap();
                     let found = block.find(&key, hash64(&key)).unwrap();
                     assert_eq!(found.is_some(), model.contains_key(&key));
                 }

@@ -68,8 +68,8 @@ pub(super) enum Flaw {
 pub(super) enum OpenedBlock {
     /// It was stored uncompressed: the first so many bytes of the block.
     Raw(usize),
-    /// It was compressed. This is the result of decompressing it.
-    Inflated(Arc<[u8]>),
+    /// It was compressed. This has what it inflates to, and how long that is.
+    Inflated(Arc<[u8]>, usize),
 }
 
 /// Appends a block to `out`: `raw`, compressed if that pays, and its trailer. The block begins at
@@ -176,11 +176,12 @@ pub(super) fn check_bytes(
 }
 
 /// Checks the trailer of `stored`, which was read at `offset`, and decompresses the payload if
-/// needed.
+/// needed: into memory of at least so many bytes, from `buffer`.
 pub(super) fn check_trailer(
     stored: &[u8],
     seed: ChecksumSeed,
     offset: u64,
+    buffer: impl FnOnce(usize) -> Arc<[u8]>,
 ) -> Result<OpenedBlock, Flaw> {
     let corrupt = |what: String| Err(Flaw::Corrupt(what));
     let (payload, fields) = check_bytes(stored, seed, offset)?;
@@ -194,18 +195,19 @@ pub(super) fn check_trailer(
             corrupt(format!("compressed block claims {raw_len} bytes"))
         }
         LZ4 => {
-            let mut raw = zeroed(raw_len);
-            match lz4_flex::block::decompress_into(payload, unshared(&mut raw)) {
-                Ok(length) if length == raw_len => Ok(OpenedBlock::Inflated(raw)),
+            let mut raw = buffer(raw_len);
+            match lz4_flex::block::decompress_into(payload, &mut unshared(&mut raw)[..raw_len]) {
+                Ok(length) if length == raw_len => Ok(OpenedBlock::Inflated(raw, length)),
                 Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
                 Err(error) => corrupt(format!("block does not inflate: {error}")),
             }
         }
         #[cfg(feature = "zstd")]
         ZSTD => {
-            let mut raw = zeroed(raw_len);
-            match zstd::bulk::decompress_to_buffer(payload, unshared(&mut raw)) {
-                Ok(length) if length == raw_len => Ok(OpenedBlock::Inflated(raw)),
+            let mut raw = buffer(raw_len);
+            let into = &mut unshared(&mut raw)[..raw_len];
+            match zstd::bulk::decompress_to_buffer(payload, into) {
+                Ok(length) if length == raw_len => Ok(OpenedBlock::Inflated(raw, length)),
                 Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
                 Err(error) => corrupt(format!("block does not inflate: {error}")),
             }
@@ -243,13 +245,13 @@ pub(super) fn append_piece(
     seed: ChecksumSeed,
     offset: u64,
 ) -> Result<(), Flaw> {
-    match check_trailer(stored, seed, offset)? {
+    match check_trailer(stored, seed, offset, zeroed)? {
         OpenedBlock::Raw(length) => {
             payload.try_reserve(length).map_err(|_| Flaw::OutOfMemory)?;
             payload.extend_from_slice(&stored[..length]);
             Ok(())
         }
-        OpenedBlock::Inflated(_) => Err(Flaw::Corrupt("section piece is compressed".to_owned())),
+        OpenedBlock::Inflated(..) => Err(Flaw::Corrupt("section piece is compressed".to_owned())),
     }
 }
 
@@ -258,9 +260,11 @@ mod tests {
     use super::*;
 
     fn open(stored: &[u8], seed: ChecksumSeed, offset: u64) -> Option<Vec<u8>> {
-        match check_trailer(stored, seed, offset) {
+        // Memory that was used before is longer, and is not empty.
+        let used = |bytes: usize| std::iter::repeat_n(0xEE, bytes + 100).collect();
+        match check_trailer(stored, seed, offset, used) {
             Ok(OpenedBlock::Raw(length)) => Some(stored[..length].to_vec()),
-            Ok(OpenedBlock::Inflated(raw)) => Some(raw.to_vec()),
+            Ok(OpenedBlock::Inflated(raw, length)) => Some(raw[..length].to_vec()),
             Err(_) => None,
         }
     }
@@ -332,7 +336,7 @@ mod tests {
             stored.extend(raw_len.to_le_bytes());
             let crc = crc_seeded(seed.at(0), &stored);
             stored.extend(crc.to_le_bytes());
-            assert!(check_trailer(&stored, seed, 0).is_err(), "{codec} {raw_len}");
+            assert!(check_trailer(&stored, seed, 0, zeroed).is_err(), "{codec} {raw_len}");
         }
     }
 

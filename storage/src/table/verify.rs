@@ -76,7 +76,7 @@ impl Table {
             give_way::now_and_then();
             let offset = self.index().place(i).0;
             let wrong = |what: &str| Error::corrupt(self.path(), offset, what);
-            let block = match self.read_block(i) {
+            let block = match self.read_block(i, false) {
                 Ok(block) => block,
                 Err(error) => {
                     complete = false;

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, default_value_t = 100_000)]
     pub gets: u64,
     /// Turns of gets; what is shown is the median of them.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 15)]
     pub turns: u64,
     /// Where databases are made, and deleted.
     #[arg(long, default_value_os_t = std::env::temp_dir())]

@@ -9,9 +9,10 @@
 //! ```
 //!
 //! `--engines sluicedb,rocksdb,sluicedb:level_ratio=8:l0_trigger_tables=8` compares settings as
-//! well: any field of `sluicedb::Options` can follow. Each engine has a directory of its own that is
-//! deleted afterwards. Memory and level sizes are the same on both sides (`engines/mod.rs`) and so
-//! small that three levels form below L0. 20 M puts need about 3 GB of disk for each engine. As fast as they go in, writers soon wait for compaction, and L0 is as full as it may be:
+//! well: any field of `sluicedb::Options` can follow. Each engine has a directory of its own that
+//! is deleted afterwards. Memory and level sizes are the same on both sides (`engines/mod.rs`) and
+//! so small that three levels form below L0. 20 M puts need about 3 GB of disk for each engine. As
+//! fast as they go in, writers soon wait for compaction, and L0 is as full as it may be:
 //! `--put-rate 100000` shows the levels as they are when compaction keeps up.
 //!
 //! Three states are told apart: while it runs; *settled*, when nothing is due any more after the

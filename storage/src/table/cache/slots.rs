@@ -7,8 +7,8 @@
 //! tables are counted, and looked for when they become many.
 //!
 //! INVARIANT(grace-before-reuse): a block that is no longer kept leaves its place first. It is
-//! freed when the readers of that time have left. The place of a block belongs to one shard for
-//! ever, so its readers and those who free it always use the same grace.
+//! freed, or its memory used again, when the readers of that time have left. The place of a block
+//! belongs to one shard for ever, so its readers and those who free it always use the same grace.
 
 use crate::buffer::{Grace, Phase};
 use crate::sync::lock;

@@ -1,11 +1,13 @@
-//! Memory of blocks that have left, for the next ones. To free some and to get as much for each block
-//! would take longer than to read it from the system's cache.
+//! Memory of blocks that have left, for the next ones. To free some and to get as much for each
+//! block would take longer than to read it from the system's cache.
 
 use super::shard::OVERHEAD_BYTES;
 use std::sync::Arc;
 
 /// Memory is used again for a block that leaves at most this part of it empty.
 const EMPTY_PART: usize = 8;
+/// As many as leave at once when room is made. It bounds what one caller frees, and looks through.
+const SPARES_MAX: usize = 4;
 
 /// See the module. One per shard, under its lock.
 #[derive(Debug, Default)]
@@ -20,10 +22,10 @@ impl Spares {
         self.bytes
     }
 
-    /// Keeps `buffer` if there is `room` for it, or else returns it.
+    /// Keeps `buffer` if there is `room` for it, and there are few. Or else returns it.
     pub(super) fn add(&mut self, buffer: Arc<[u8]>, room: u64) -> Option<Arc<[u8]>> {
         let bytes = buffer.len() as u64 + OVERHEAD_BYTES;
-        if bytes > room {
+        if bytes > room || self.buffers.len() == SPARES_MAX {
             return Some(buffer);
         }
         self.bytes += bytes;
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     /// Planted: memory that is smaller; memory of which most stays empty; room that is not asked
-    /// for; a charge that stays.
+    /// for; a charge that stays; any number of them.
     #[test]
     fn a_spare_is_given_to_a_block_that_is_about_as_large() {
         let (mut spares, buffer) = (Spares::default(), Arc::<[u8]>::from([0; 4096]));
@@ -67,7 +69,10 @@ mod tests {
         assert!(spares.take(4096 * 7 / 8).is_some_and(|spare| Arc::ptr_eq(&spare, &buffer)));
         assert_eq!(spares.bytes(), 0);
         assert!(spares.take(4096).is_none(), "it is taken");
-        spares.add(buffer, u64::MAX);
-        assert_eq!((spares.clear().len(), spares.bytes()), (1, 0));
+        for _ in 0..SPARES_MAX {
+            assert!(spares.add(Arc::clone(&buffer), u64::MAX).is_none());
+        }
+        assert!(spares.add(buffer, u64::MAX).is_some(), "they are few");
+        assert_eq!((spares.clear().len(), spares.bytes()), (SPARES_MAX, 0));
     }
 }

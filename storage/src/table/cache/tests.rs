@@ -391,3 +391,19 @@ fn the_memory_of_blocks_that_left_is_used_again_unless_somebody_has_it() {
     assert!(cache.used_bytes() <= 1 << 20);
     assert!((0..BLOCKS).filter(|i| is_here(&table, *i)).count() > (1 << 20) / 1200);
 }
+
+/// Planted: blocks of closed tables become spares, as many as there were.
+#[test]
+fn the_memory_of_closed_tables_is_given_back() {
+    let cache = BlockCache::new(2 << 20);
+    let closing = table(&cache, 400);
+    for i in 0..400 {
+        closing.insert(i, block(4000));
+    }
+    drop(closing);
+    let table = table(&cache, 10);
+    for i in 0..10 {
+        table.insert(i, block(900));
+    }
+    assert!(cache.used_bytes() < 64 << 10, "{}", cache.used_bytes());
+}
