@@ -64,9 +64,9 @@ pub struct Options {
     /// compacting it a little with each write. Hot keys then cause no flush. Default true.
     pub buffer_compaction: bool,
     /// Memory for cached blocks, and for the indexes and filters of open tables, in bytes. Index
-    /// and filter take about 2 bytes per key. They may take up to three quarters of this memory;
-    /// beyond that, tables are closed. Default: half of the budget. 0: no block is cached, and
-    /// indexes and filters may take what they may by default.
+    /// and filter take about 2 bytes per key, and 3 where a table lies above others. They may take
+    /// up to three quarters of this memory; beyond that, tables are closed. Default: half of the
+    /// budget. 0: no block is cached, and indexes and filters may take what they may by default.
     pub cache_bytes: Option<u64>,
     /// The most tables that are open at a time. An open table has a file descriptor, and its index
     /// and filter in memory. A table is opened by the first read that needs it, on a read thread.

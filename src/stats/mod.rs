@@ -210,7 +210,7 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Memory of the open tables' filters, in bytes. Part of the cache's capacity.
     pub filter_bytes: u64,
-    /// Decoded blocks in the cache, in bytes.
+    /// Decoded blocks in the cache, and the memory that is kept for the next ones, in bytes.
     pub cache_bytes: u64,
     /// Capacity of the cache for blocks, indexes and filters, in bytes.
     pub cache_capacity_bytes: u64,
