@@ -166,7 +166,7 @@ pub struct Options {
     /// the one before. Default 16; a power of two, 1..=128.
     pub restart_interval: usize,
     /// Size of the Bloom filter, in bits per key. Default 10 (about 1 % false positives); 0 = none;
-    /// at most 24. A table that a flush or a merge puts above others with the same keys gets six
+    /// at most 24. A table that a flush or a merge puts above others with the same keys gets ten
     /// bits more, up to 24: a get asks all of those first, and they are a small part of the data.
     pub filter_bits_per_key: usize,
     /// Compression of tables below L0. Default LZ4.

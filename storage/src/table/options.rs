@@ -12,7 +12,7 @@ const RESTART_INTERVAL_MAX: usize = 128;
 /// More bits than this bring no measurable gain in a 512-bit line.
 const FILTER_BITS_MAX: usize = 24;
 /// How many more a table gets that lies above others; see `TableOptions::above`.
-const FILTER_BITS_ABOVE: usize = 6;
+const FILTER_BITS_ABOVE: usize = 10;
 
 /// Options for writing a table. Readers need none of them: the file describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +41,12 @@ impl Default for TableOptions {
 }
 
 impl TableOptions {
-    /// The options of a table that lies above others: six filter bits per key more, which let one
-    /// absent key of a thousand pass, not one of a hundred. A get asks the filters of all tables
-    /// above the one that has its key, and these have a small part of the data. The optimum for a
-    /// level a tenth as large as the next one is `ln(10) / ln(2)^2`, about five bits more (Monkey,
-    /// Dayan et al., SIGMOD 2017). None has more than 24, and where there are no filters there are
-    /// none here.
+    /// The options of a table that lies above others: ten filter bits per key more, up to 24. Then
+    /// one absent key of some thousands passes, not one of a hundred. A get asks the filters of all
+    /// tables above the one that has its key, a dozen where much has landed, and these have a small
+    /// part of the data. The optimum for a level a tenth as large as the next one is
+    /// `ln(10) / ln(2)^2`, about five bits more, and twice that one level higher (Monkey, Dayan et
+    /// al., SIGMOD 2017). Where there are no filters there are none here.
     #[must_use]
     pub fn above(mut self) -> Self {
         if self.filter_bits_per_key > 0 {

@@ -250,6 +250,17 @@ fn tombstones_are_dropped_only_over_nothing_older() {
     }
 }
 
+/// Planted: the other way round; tables that overlap no input count.
+#[test]
+fn a_job_lies_above_tables_only_if_they_overlap_it() {
+    for (below, lies_above) in [(t(3, "m", "p", 1), true), (t(3, "zz", "zzz", 1), false)] {
+        let l0 = (0..4).map(|n| t(20 - n, "a", "z", 1)).collect();
+        let version = version_of(l0, vec![vec![t(5, "a", "z", 1)], vec![below]]);
+        let job = pick(&version, &options(), &Claims::new(), &NONE).unwrap();
+        assert_eq!(job.lies_above(), lies_above);
+    }
+}
+
 /// (tables set aside, what is picked of L0 and of L1)
 type Around = (&'static [u64], Option<(&'static [u64], &'static [u64])>);
 

@@ -5,7 +5,7 @@
 //!   is written to, and one that is being flushed);
 //! * `level_base_bytes` 3.2 MiB and `level_ratio` 10: L1 may have 32 MiB, L2 320 MiB, L3 3.2 GiB;
 //! * `table_bytes_max` 8 MiB, `block_bytes` 4096, `filter_bits_per_key` 10 (tables that lie above
-//!   others get 16 of themselves), no compression at any level;
+//!   others get 20 of themselves), no compression at any level;
 //! * `cache_bytes` 64 MiB, of which the indexes and filters of open tables take their part;
 //! * `log_segment_bytes` 16 MiB: logs of RocksDB are as large as its memtables;
 //! * `durability` buffered: the log is written, not synced;
