@@ -28,6 +28,17 @@ use std::error::Error;
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
+/// The one in the middle, or the mean of the two; `None` of nothing.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        count if count % 2 == 1 => Some(values[middle]),
+        _ => Some(values[middle - 1].midpoint(values[middle])),
+    }
+}
+
 /// Latencies in nanoseconds, with `digits` significant digits.
 pub fn histogram(digits: u8) -> Histogram<u64> {
     Histogram::new_with_max(600_000_000_000, digits).expect("the bounds are valid")

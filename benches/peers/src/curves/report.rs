@@ -6,9 +6,9 @@ use crate::growth::{Growth, Point};
 use crate::plan::{Level, Phase, Planned};
 use crate::scaling::{OPERATIONS, Scaling};
 use serde::{Deserialize, Serialize};
-use sluicedb_bench_peers::Result;
 use sluicedb_bench_peers::machine::Machine;
 use sluicedb_bench_peers::markdown::{Table, digits, number, or_dash, rate};
+use sluicedb_bench_peers::{Result, median};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -62,16 +62,6 @@ impl Curves {
             plan(&figures.phases, &mut text);
         }
         text
-    }
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        count if count % 2 == 1 => Some(values[middle]),
-        _ => Some(values[middle - 1].midpoint(values[middle])),
     }
 }
 

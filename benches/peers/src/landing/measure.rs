@@ -40,7 +40,7 @@ pub struct State {
     pub account: Account,
     pub size: u64,
     pub scan: Duration,
-    /// One of each turn.
+    /// Those of each turn.
     pub gets: Vec<Gets>,
 }
 
@@ -89,10 +89,10 @@ fn filled(args: &Args, number: usize, config: Config, plan: &Arc<Plan>) -> Resul
     disk::sync_all()?;
     let before = disk::bytes_written();
     let store = config.open(&dir.0)?;
-    let (store_ref, progress, stop) =
-        (&*store, Arc::new(Progress::default()), AtomicBool::new(false));
+    let (store_ref, progress) = (&*store, Arc::new(Progress::default()));
+    let stop = AtomicBool::new(false);
     let begun = Instant::now();
-    let (end, largest) = while_sampled(&dir, || {
+    let ((puts, gets_beside, fill, end), largest) = while_sampled(&dir, || {
         std::thread::scope(|scope| {
             let reader =
                 scope.spawn(|| paced_gets(store_ref, args.read_rate, plan, &progress, &stop));
@@ -103,7 +103,6 @@ fn filled(args: &Args, number: usize, config: Config, plan: &Arc<Plan>) -> Resul
             Result::Ok((puts?, gets_beside, fill, store_ref.settle()?))
         })
     })?;
-    let (puts, gets_beside, fill, end) = end;
     let written = disk::bytes_written().zip(before).map(|(after, before)| after - before);
     let settled = state(store_ref, &dir, plan)?;
     let row = Row {

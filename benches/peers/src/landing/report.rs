@@ -2,9 +2,10 @@
 
 use crate::engines::{Account, Level};
 use crate::keys::Plan;
-use crate::measure::{Gets, Row, State};
+use crate::measure::{Row, State};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
+use sluicedb_bench_peers::median;
 use std::time::Duration;
 
 /// One line of the table. `None`: this engine does not say.
@@ -19,19 +20,12 @@ fn micros(latencies: &Histogram<u64>, quantile: f64) -> f64 {
     latencies.value_at_quantile(quantile) as f64 / 1000.0
 }
 
-/// Of all turns.
-fn median(state: &State, of: impl Fn(&Gets) -> f64) -> f64 {
-    let mut values: Vec<f64> = state.gets.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+fn get_micros(state: &State, quantile: f64) -> Option<f64> {
+    median(state.gets.iter().map(|gets| micros(&gets.latencies, quantile)).collect())
 }
 
-fn get_micros(state: &State, quantile: f64) -> f64 {
-    median(state, |gets| micros(&gets.latencies, quantile))
-}
-
-fn gets_per_second(state: &State) -> f64 {
-    median(state, |gets| per_second(gets.latencies.len(), gets.took))
+fn gets_per_second(state: &State) -> Option<f64> {
+    median(state.gets.iter().map(|gets| per_second(gets.latencies.len(), gets.took)).collect())
 }
 
 fn per_second(count: u64, time: Duration) -> f64 {
@@ -68,9 +62,9 @@ fn metrics(plan: &Plan, row: &Row) -> Vec<Metric> {
     add("written, /proc/self/io", row.written.map(per_user_byte), 2);
     add("get beside puts p50, us", Some(micros(&row.gets_beside, 0.5)), 1);
     add("get beside puts p99, us", Some(micros(&row.gets_beside, 0.99)), 1);
-    add("get p50, us", Some(get_micros(settled, 0.5)), 1);
-    add("get p99, us", Some(get_micros(settled, 0.99)), 1);
-    add("gets/s", Some(gets_per_second(settled)), 0);
+    add("get p50, us", get_micros(settled, 0.5), 1);
+    add("get p99, us", get_micros(settled, 0.99), 1);
+    add("gets/s", gets_per_second(settled), 0);
     add("scan, M entries/s", Some(per_second(plan.live, settled.scan) / 1e6), 2);
     add("largest size per live byte", Some(per_live_byte(row.largest)), 2);
     add("settled size per live byte", Some(per_live_byte(settled.size)), 2);
@@ -79,9 +73,9 @@ fn metrics(plan: &Plan, row: &Row) -> Vec<Metric> {
     add("tables at the end", Some(sum(settled, |level| level.tables) as f64), 0);
     add("comes to rest in, s", Some(row.rest.as_secs_f64()), 2);
     add("at rest: written per user byte", Some(counted(rested)), 2);
-    add("at rest: get p50, us", Some(get_micros(rested, 0.5)), 1);
-    add("at rest: get p99, us", Some(get_micros(rested, 0.99)), 1);
-    add("at rest: gets/s", Some(gets_per_second(rested)), 0);
+    add("at rest: get p50, us", get_micros(rested, 0.5), 1);
+    add("at rest: get p99, us", get_micros(rested, 0.99), 1);
+    add("at rest: gets/s", gets_per_second(rested), 0);
     add("at rest: scan, M entries/s", Some(per_second(plan.live, rested.scan) / 1e6), 2);
     add("at rest: size per live byte", Some(per_live_byte(rested.size)), 2);
     add("at rest: in tables", Some(in_tables(rested)), 2);

@@ -4,6 +4,7 @@
 use crate::engines::{Kind, Known, OURS, known};
 use crate::figures::name;
 use crate::run::Runs;
+use sluicedb_bench_peers::median;
 use std::collections::BTreeMap;
 
 /// A row that has a rate.
@@ -106,16 +107,7 @@ impl Medians {
                 all.entry(key).or_default().push(*number);
             }
         }
-        let median = |mut numbers: Vec<f64>| {
-            numbers.sort_by(f64::total_cmp);
-            let middle = numbers.len() / 2;
-            if numbers.len() % 2 == 1 {
-                numbers[middle]
-            } else {
-                f64::midpoint(numbers[middle - 1], numbers[middle])
-            }
-        };
-        Self(all.into_iter().map(|(key, numbers)| (key, median(numbers))).collect())
+        Self(all.into_iter().filter_map(|(key, numbers)| Some((key, median(numbers)?))).collect())
     }
 
     pub fn get(&self, row: &str, engine: &str, value: &str) -> Option<f64> {

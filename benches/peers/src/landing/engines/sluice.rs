@@ -5,15 +5,15 @@
 //!   is written to, and one that is being flushed);
 //! * `level_base_bytes` 3.2 MiB and `level_ratio` 10: L1 may have 32 MiB, L2 320 MiB, L3 3.2 GiB;
 //! * `table_bytes_max` 8 MiB, `block_bytes` 4096, `filter_bits_per_key` 10 (tables that lie above
-//!   others get 20 of themselves), no compression at any level;
+//!   others get 20 by default), no compression at any level;
 //! * `cache_bytes` 64 MiB, of which the indexes and filters of open tables take their part;
 //! * `log_segment_bytes` 16 MiB: logs of RocksDB are as large as its memtables;
 //! * `durability` buffered: the log is written, not synced;
 //! * `rest_after_ms` 0 (never), until the database is opened again to see it rest.
 //!
 //! Defaults that matter: L0 is merged from 4 runs on and holds flushes up from 20; flushes are cut
-//! into 4 shards; log segments are used again; one flush and, on a small machine,
-//! two compactions at a time, where RocksDB has one: `sluicedb:compaction_threads=1` is its equal.
+//! into 4 shards; log segments are used again; one flush and, on a small machine, two compactions
+//! at a time, where RocksDB has one: `sluicedb:compaction_threads=1` is its equal.
 //!
 //! Four tasks write, on a tokio runtime with two threads. Who reads does so from a thread of its
 //! own.
