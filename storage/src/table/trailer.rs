@@ -14,6 +14,7 @@
 
 use super::options::Compression;
 use crate::codec::{Decoder, crc_seeded};
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// Bytes of a trailer.
@@ -194,27 +195,29 @@ pub(super) fn check_trailer(
         LZ4 | ZSTD if raw_len > INFLATED_BYTES_MAX => {
             corrupt(format!("compressed block claims {raw_len} bytes"))
         }
-        LZ4 => {
-            let mut raw = buffer(raw_len);
-            match lz4_flex::block::decompress_into(payload, &mut unshared(&mut raw)[..raw_len]) {
-                Ok(length) if length == raw_len => Ok(OpenedBlock::Inflated(raw, length)),
-                Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
-                Err(error) => corrupt(format!("block does not inflate: {error}")),
-            }
-        }
+        LZ4 => inflated(buffer(raw_len), raw_len, |into| {
+            lz4_flex::block::decompress_into(payload, into)
+        }),
         #[cfg(feature = "zstd")]
-        ZSTD => {
-            let mut raw = buffer(raw_len);
-            let into = &mut unshared(&mut raw)[..raw_len];
-            match zstd::bulk::decompress_to_buffer(payload, into) {
-                Ok(length) if length == raw_len => Ok(OpenedBlock::Inflated(raw, length)),
-                Ok(length) => corrupt(format!("block inflates to {length}, expected {raw_len}")),
-                Err(error) => corrupt(format!("block does not inflate: {error}")),
-            }
-        }
+        ZSTD => inflated(buffer(raw_len), raw_len, |into| {
+            zstd::bulk::decompress_to_buffer(payload, into)
+        }),
         #[cfg(not(feature = "zstd"))]
         ZSTD => Err(Flaw::Unsupported("block is zstd, but the feature zstd is off in this build")),
         _ => Err(Flaw::Unsupported("block has a codec that this build does not know")),
+    }
+}
+
+/// What `inflate` puts into the first `raw_len` bytes of `raw`; it returns how many it has put.
+fn inflated<E: Display>(
+    mut raw: Arc<[u8]>,
+    raw_len: usize,
+    inflate: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+) -> Result<OpenedBlock, Flaw> {
+    match inflate(&mut unshared(&mut raw)[..raw_len]) {
+        Ok(length) if length == raw_len => Ok(OpenedBlock::Inflated(raw, length)),
+        Ok(length) => Err(Flaw::Corrupt(format!("block inflates to {length}, expected {raw_len}"))),
+        Err(error) => Err(Flaw::Corrupt(format!("block does not inflate: {error}"))),
     }
 }
 
