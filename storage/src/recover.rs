@@ -6,9 +6,9 @@
 //! 1. Read `CURRENT` and the manifest. Check that each table that it names is there and has its
 //!    length.
 //! 2. Replay the log. Write what it has into tables of L0 when that exceeds the budget, and at the
-//!    end. So everything that will be readable is durable before anybody can read it. Before the
-//!    first table, or else before the manifest, what earlier opens were writing when they were
-//!    interrupted is removed.
+//!    end. So everything that will be readable is durable before anybody can read it, also what
+//!    only the page cache has of the log, because a sync failed. Before the first table, or else
+//!    before the manifest, what earlier opens were writing when they were interrupted is removed.
 //! 3. Write a new manifest whose log floor is above every replayed segment, and swap it in.
 //! 4. Only now remove old logs and old manifests.
 //!

@@ -24,9 +24,6 @@ use std::sync::Arc;
 /// The offset of the first record.
 pub(super) const RECORDS_AT: u64 = HEADER_BYTES as u64;
 
-/// What is read of each segment: its header and its first record.
-const BEGINNING_BYTES: u64 = RECORDS_AT + 4096;
-
 /// One `.wal` file. It is not open.
 pub(super) struct Segment {
     pub(super) number: FileNumber,
@@ -91,8 +88,6 @@ impl Segment {
     ) -> Result<Self> {
         let path = FileKind::Wal(number).path(dir);
         let file = open(vfs, &path)?;
-        // After a failed sync, the page cache may hold bytes that the disk does not.
-        file.drop_cache(BEGINNING_BYTES);
         let bytes = file.len().map_err(|e| Error::io("stat", &path, e))?;
         let mut page = [0; HEADER_BYTES];
         let read = file.read_at(&mut page, 0).map_err(|e| Error::io_at("read", &path, 0, e))?;
@@ -103,13 +98,8 @@ impl Segment {
         }
         let (vfs, seed) = (Arc::clone(vfs), RecordSeed::new(identity, number));
         let mut segment = Self { number, path, vfs, seed, bytes, begin: None };
-        let mut window = Window::small(Arc::clone(&file), &segment.path, bytes, seed);
+        let mut window = Window::small(file, &segment.path, bytes, seed);
         segment.begin = segment.read_begin(&mut window)?;
-        // An unused segment may be long, and takes ten times as long to read from a disk. It is
-        // looked at only for what was durable, and then the disk has that, too.
-        if segment.begin.is_some() {
-            file.drop_cache(u64::MAX);
-        }
         Ok(segment)
     }
 

@@ -9,7 +9,7 @@ use super::segment::{RECORDS_AT, Segment};
 use super::window::FoundFrame;
 use super::{KnownLog, LogIdentity, LogItem};
 use crate::error::{Error, Result};
-use crate::filename::FileNumber;
+use crate::filename::{FileKind, FileNumber};
 use crate::key::Seqno;
 use crate::vfs::Vfs;
 use std::path::Path;
@@ -40,6 +40,10 @@ pub fn survey(
     };
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for &number in segments.iter().filter(|&&number| number >= known.floor) {
+        // What the disk has is surveyed. After a failed sync the page cache may have more.
+        if let Ok(file) = vfs.open(&FileKind::Wal(number).path(dir)) {
+            file.drop_cache(u64::MAX);
+        }
         match Segment::look(vfs, dir, identity, number) {
             Ok(segment) => files.push(segment),
             Err(error) => {

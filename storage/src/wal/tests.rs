@@ -379,21 +379,6 @@ fn stores_survive_the_syncs_beside_them() {
 }
 
 #[test]
-fn bytes_that_a_failed_sync_lost_are_not_replayed_from_the_cache() {
-    let mut bench = Bench::new(16 << 10);
-    bench.append(1, 10, AppendPath::Staged);
-    bench.sync();
-    bench.append(1, 6000, AppendPath::Staged);
-    let unsynced = Unsynced::from(bench.write());
-    bench.vfs.lose_next_sync();
-    let failed = unsynced.sync().unwrap_err();
-    assert!(failed.to_string().contains("sync"), "{failed}");
-    // The page cache still has the second record; the disk does not.
-    let (records, report) = bench.replay().unwrap();
-    assert_eq!((records.len(), report.last_seqno), (1, Seqno(1)));
-}
-
-#[test]
 fn an_error_of_the_receiver_ends_replay() {
     let mut bench = Bench::new(8192);
     bench.append(1, 10, AppendPath::Mapped);
