@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::key::{Kind, Seqno};
 
 pub mod concat;
+mod heads;
 pub mod merge;
 #[cfg(test)]
 pub(crate) mod model;
