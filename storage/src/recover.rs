@@ -15,7 +15,7 @@
 //! The old log is never appended to; the caller starts a new one afterwards. An open that is
 //! refused because of what is there changes nothing of it. One that fails later may have removed
 //! files that nothing names. The caller holds the directory's lock. Who only reads does the first
-//! two steps on a disk in memory, and removes nothing.
+//! two steps on a disk in memory, and removes nothing; it makes nothing durable.
 
 pub mod directory;
 mod gathered;

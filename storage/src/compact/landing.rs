@@ -9,6 +9,7 @@
 use super::backlog::{self, OLD_MS, ShardView};
 use super::claims::Claims;
 use super::job::{Inputs, Job};
+use super::options::CompactionOptions;
 use super::pick::Situation;
 use super::rewrite::has_old_tombstone;
 use super::why::{Choice, Why};
@@ -183,6 +184,13 @@ impl<'a> Landing<'a> {
         if view.runs >= options.landing_runs_max {
             // Nothing more can land. If a keep does not help, a drain must, whatever it costs.
             drain = drain.max(1.0);
+            // It is as urgent as what waits for it, whichever of the two is due.
+            let waits = self.waiting(shard, options);
+            if view.superseded < SUPERSEDED_MUCH {
+                drain = drain.max(waits);
+            } else if keep >= 1.0 {
+                keep = keep.max(waits);
+            }
         }
         // Where a drain pays, it saves reads more than a keep does.
         if drain >= 1.0 && view.superseded < SUPERSEDED_MUCH {
@@ -194,6 +202,19 @@ impl<'a> Landing<'a> {
             keep = keep.max(1.0);
         }
         (drain, keep)
+    }
+
+    /// The runs of L0 that cannot land before there is room in this shard, as multiples of those
+    /// from which L0 is due.
+    fn waiting(&self, shard: &Shard, options: &CompactionOptions) -> f64 {
+        let at = usize::from(shard.view.shard);
+        let is_over = |slice: &Slice| {
+            let shards = &self.range.shards;
+            (shards.index(slice.min_key())..=shards.index(slice.max_key())).contains(&at)
+        };
+        let l0 = if self.level == 1 { self.range.layers.at(Place::L0) } else { &[] };
+        let runs = l0.iter().filter(|layer| layer.run.slices().iter().any(is_over)).count();
+        runs as f64 / options.l0_trigger as f64
     }
 
     /// The merge of `choice` in a shard; `None` if it cannot run now.

@@ -2,8 +2,8 @@
 //!
 //! Keys that are near each other begin alike: `user:00123...`. So what they have in common, the
 //! *front*, is left out, and the number is made of the eight bytes behind it. The keys move on, and
-//! some leave the front behind. They are only slower to compare then: whatever the front is, a lower
-//! number means a lower key.
+//! some leave the front behind. They are only slower to compare then: whatever the front is, a
+//! lower number means a lower key.
 
 use crate::key::{common_prefix_len, head};
 

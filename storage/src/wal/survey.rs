@@ -40,7 +40,8 @@ pub fn survey(
     };
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for &number in segments.iter().filter(|&&number| number >= known.floor) {
-        // What the disk has is surveyed. After a failed sync the page cache may have more.
+        // What the disk has is surveyed. After a failed sync the page cache may have more, in pages
+        // that are clean.
         if let Ok(file) = vfs.open(&FileKind::Wal(number).path(dir)) {
             file.drop_cache(u64::MAX);
         }

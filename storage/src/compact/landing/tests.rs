@@ -234,6 +234,30 @@ fn t000_14_a_full_shard_that_cannot_be_drained_is_kept() {
     assert_eq!(numbers, [14, 13, 12]);
 }
 
+/// Goal: tables of L0 wait for room in a full shard. Its drain is as urgent as they are many,
+/// whatever it costs. That of another full shard, for which nothing waits, is not.
+///
+/// Planted: a full shard is as urgent as its drain pays; all tables of L0 wait for each shard.
+#[test]
+fn what_l0_waits_for_is_as_urgent_as_l0() {
+    let (mut range, options) = full_shard();
+    let of = |n: u64| landed(n, &slice(20 + n, b"p", b"q", MIB));
+    range.layers = range.layers.with(Place::Landing(1, 1), (1..=4).map(of).collect());
+    // The second shard is worth 3.2, the first next to nothing.
+    let main = vec![slice(1, b"a", b"d", 100 * MIB), slice(2, b"p", b"q", 5 * MIB / 2)];
+    range.layers = range.layers.with(Place::Main(1), main);
+    for (runs, min, max, urgent) in
+        [(0, b"a", b"c", 1), (12, b"a", b"c", 1), (13, b"a", b"c", 0), (13, b"p", b"q", 1)]
+    {
+        let l0 = (0..runs).map(|n| slice(99 - n, min, max, 1000)).collect();
+        range.layers = range.layers.with(Place::L0, l0);
+        let mut planner = Planner::new(version(vec![range.clone()]), options.clone());
+        let job = planner.pick(true).expect("both shards are full");
+        let place = Place::Landing(1, urgent);
+        assert_eq!((job.mode(), job.input_place()), (LandingMode::Drain, place), "{runs} {min:?}");
+    }
+}
+
 /// Goal: a table of the level cannot be merged, and slices in the landing overlap it and others.
 /// They are drained on both sides of the damaged table.
 ///
