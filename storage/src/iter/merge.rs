@@ -122,6 +122,17 @@ impl<C: Cursor> MergeCursor<C> {
         };
     }
 
+    /// Moves a child in the direction of travel, and notes where it stands then.
+    #[inline]
+    fn advance(&mut self, index: usize) -> Result<()> {
+        match self.direction {
+            Direction::Forward => self.children[index].next()?,
+            Direction::Backward => self.children[index].prev()?,
+        }
+        self.look_at(index);
+        Ok(())
+    }
+
     fn look_at_all(&mut self) {
         for index in 0..self.children.len() {
             self.look_at(index);
@@ -250,18 +261,10 @@ impl<C: Cursor> MergeCursor<C> {
                 && child.key() == front.key();
             if same {
                 self.superseded += 1;
-                match self.direction {
-                    Direction::Forward => self.children[index].next()?,
-                    Direction::Backward => self.children[index].prev()?,
-                }
-                self.look_at(index);
+                self.advance(index)?;
             }
         }
-        match self.direction {
-            Direction::Forward => self.children[current].next()?,
-            Direction::Backward => self.children[current].prev()?,
-        }
-        self.look_at(current);
+        self.advance(current)?;
         self.choose();
         Ok(())
     }
@@ -273,19 +276,9 @@ impl<C: Cursor> MergeCursor<C> {
             return self.pass_duplicates();
         }
         let current = self.current.take().expect("the cursor is valid");
-        match self.direction {
-            Direction::Forward => self.children[current].next()?,
-            Direction::Backward => self.children[current].prev()?,
-        }
-        self.look_at(current);
-        let still_first = |rival: usize| {
-            let (mine, other) = (key_part(self.ranks[current]), key_part(self.ranks[rival]));
-            mine < other
-                || mine == other
-                    && self.children[current].valid()
-                    && self.order(current, rival) == (Ordering::Less, false)
-        };
-        if self.rival.map_or_else(|| self.children[current].valid(), still_first) {
+        self.advance(current)?;
+        let before = |rival| self.order(current, rival) == (Ordering::Less, false);
+        if self.children[current].valid() && self.rival.is_none_or(before) {
             self.current = Some(current);
             return Ok(());
         }
