@@ -209,8 +209,7 @@ impl<'a> Landing<'a> {
     fn waiting(&self, shard: &Shard, options: &CompactionOptions) -> f64 {
         let at = usize::from(shard.view.shard);
         let is_over = |slice: &Slice| {
-            let shards = &self.range.shards;
-            (shards.index(slice.min_key())..=shards.index(slice.max_key())).contains(&at)
+            self.range.shards.touched(slice.min_key(), slice.max_key()).contains(&at)
         };
         let l0 = if self.level == 1 { self.range.layers.at(Place::L0) } else { &[] };
         let runs = l0.iter().filter(|layer| layer.run.slices().iter().any(is_over)).count();

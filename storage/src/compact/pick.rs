@@ -419,9 +419,8 @@ fn is_disjoint(job: &Job, options: &CompactionOptions) -> bool {
 
 /// Does each shard that the input overlaps have room for its runs?
 fn has_room(range: &RangeVersion, input: &Inputs, level: u8, options: &CompactionOptions) -> bool {
-    let shards = input.slices.iter().flat_map(|slice| {
-        range.shards.index(slice.min_key())..=range.shards.index(slice.max_key())
-    });
+    let touched = |slice: &Slice| range.shards.touched(slice.min_key(), slice.max_key());
+    let shards = input.slices.iter().flat_map(touched);
     let mut more: BTreeMap<usize, usize> = BTreeMap::new();
     shards.for_each(|shard| *more.entry(shard).or_default() += 1);
     // Slices of a level do not overlap, so they add one run.

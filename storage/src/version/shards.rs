@@ -10,6 +10,7 @@
 use crate::key::{Span, head};
 use crate::limits::SHARDS_MAX;
 use bytes::Bytes;
+use std::ops::RangeInclusive;
 
 /// The bounds between the shards of one range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +100,11 @@ impl Shards {
     /// The index of the shard that contains `key`.
     pub fn index(&self, key: &[u8]) -> usize {
         self.bounds.partition_point(|bound| bound <= key)
+    }
+
+    /// The indexes of the shards that have keys from `min` to `max`, which both count.
+    pub fn touched(&self, min: &[u8], max: &[u8]) -> RangeInclusive<usize> {
+        self.index(min)..=self.index(max)
     }
 
     /// The keys at which a flush of `bytes` is cut. A flush smaller than `cut_bytes_min` is not
