@@ -97,7 +97,7 @@ pub fn read_current(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Current>> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("open", &path, e)),
     };
-    file.drop_cache(u64::MAX);
+    file.drop_cache();
     let mut bytes = [0; CURRENT_BYTES + 1];
     let count = file.read_at(&mut bytes, 0).map_err(|e| Error::io_at("read", &path, 0, e))?;
     Current::decode(&path, &bytes[..count]).map(Some)

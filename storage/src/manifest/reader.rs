@@ -107,7 +107,7 @@ fn read_whole(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<Vec<u8>> {
         Err(e) => return Err(Error::io("open", path, e)),
     };
     // The contents of the disk count, not what a failed sync left in the page cache.
-    file.drop_cache(u64::MAX);
+    file.drop_cache();
     let length = file.len().map_err(|e| Error::io("stat", path, e))?;
     if length > MANIFEST_BYTES_MAX {
         let what = format!("{length} bytes are more than a manifest can have");

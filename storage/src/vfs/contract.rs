@@ -210,7 +210,7 @@ fn warm_reads(vfs: &dyn Vfs, dir: &Path) {
     }
     assert!(!file.try_read_exact_at(&mut quick, 6000).unwrap(), "a short read is no answer");
     assert!(!file.try_read_exact_at(&mut quick, 1 << 30).unwrap());
-    file.drop_cache(u64::MAX);
+    file.drop_cache();
     assert_eq!(file.read_at(&mut buf, 0).unwrap(), 4096);
     assert_eq!(buf, [5; 4096]);
     assert!(file.try_read_exact_at(&mut [], 0).is_ok());
@@ -355,7 +355,7 @@ fn holes(vfs: &dyn Vfs, dir: &Path) {
         file.sync_data().unwrap();
         no_data_before(at, file.next_data(at).unwrap());
     }
-    file.drop_cache(u64::MAX);
+    file.drop_cache();
     no_data_before(0, file.next_data(0).unwrap());
     assert!(file.next_data(300_000).unwrap() == Some(300_000));
 }

@@ -311,8 +311,8 @@ impl File for DiskFile {
         linux::next_data(&self.file, offset)
     }
 
-    fn drop_cache(&self, upto: u64) {
-        linux::drop_cache(&self.file, upto);
+    fn drop_cache(&self) {
+        linux::drop_cache(&self.file);
     }
 
     fn map_for_writing(&self, len: usize) -> io::Result<Option<Arc<dyn Mapping>>> {
@@ -442,12 +442,9 @@ mod linux {
         }
     }
 
-    pub(super) fn drop_cache(file: &OsFile, upto: u64) {
-        // A folio goes as a whole, or stays. No length means all.
-        let bytes = upto.checked_next_multiple_of(FOLIO_BYTES_MAX as u64);
-        let bytes = bytes.filter(|bytes| i64::try_from(*bytes).is_ok()).and_then(NonZeroU64::new);
-        // Only advice: nothing depends on it.
-        let _ = rustix::fs::fadvise(file, 0, bytes, rustix::fs::Advice::DontNeed);
+    pub(super) fn drop_cache(file: &OsFile) {
+        // No length means all. Only advice: nothing depends on it.
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
     }
 
     /// The largest unit in which the page cache holds a file.
@@ -579,7 +576,7 @@ mod linux {
         Ok(Some(offset))
     }
 
-    pub(super) fn drop_cache(_: &OsFile, _: u64) {}
+    pub(super) fn drop_cache(_: &OsFile) {}
 
     pub(super) fn folio_start(offset: usize) -> usize {
         offset

@@ -499,8 +499,8 @@ impl File for FaultFile {
         self.inner.next_data(offset)
     }
 
-    fn drop_cache(&self, upto: u64) {
-        self.inner.drop_cache(upto);
+    fn drop_cache(&self) {
+        self.inner.drop_cache();
     }
 
     fn map_for_writing(&self, len: usize) -> io::Result<Option<Arc<dyn Mapping>>> {

@@ -544,8 +544,8 @@ impl File for MemFile {
         Ok(self.handle.vfs.disk().inode(self.handle.id).current.next_data(offset))
     }
 
-    fn drop_cache(&self, upto: u64) {
-        self.handle.vfs.disk().inode_mut(self.handle.id).drop_cache(upto);
+    fn drop_cache(&self) {
+        self.handle.vfs.disk().inode_mut(self.handle.id).drop_cache();
     }
 
     fn map_for_writing(&self, len: usize) -> io::Result<Option<Arc<dyn Mapping>>> {

@@ -120,9 +120,9 @@ pub trait File: Send + Sync + Debug {
     /// zeros follows. The file system's map of the file says so: nothing is read. A disk that has
     /// no such map says `offset`.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
-    /// Drops the cached clean pages before `upto`, and perhaps a few behind it, so that the next
-    /// read returns what the disk holds. Best effort.
-    fn drop_cache(&self, upto: u64);
+    /// Drops the cached clean pages, so that the next read returns what the disk holds. Best
+    /// effort.
+    fn drop_cache(&self);
     /// Maps `[0, len)` for writing, shared with the file. `Ok(None)` if that is not safe (see
     /// `allocate`) or not supported; the caller must use `write_all_at` then. The bytes are brought
     /// into memory first, so that a store does not wait for the disk. Blocks on the disk.

@@ -43,7 +43,7 @@ pub fn survey(
         // What the disk has is surveyed. After a failed sync the page cache may have more, in pages
         // that are clean.
         if let Ok(file) = vfs.open(&FileKind::Wal(number).path(dir)) {
-            file.drop_cache(u64::MAX);
+            file.drop_cache();
         }
         match Segment::look(vfs, dir, identity, number) {
             Ok(segment) => files.push(segment),

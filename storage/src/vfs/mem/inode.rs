@@ -179,14 +179,12 @@ impl Inode {
         }
     }
 
-    /// Drops clean pages before `upto`. Lost pages show what the disk has afterwards.
-    pub(super) fn drop_cache(&mut self, upto: u64) {
-        let end = upto.div_ceil(PAGE_BYTES as u64);
-        let behind = self.lost.split_off(&end);
-        for number in std::mem::replace(&mut self.lost, behind) {
+    /// Drops clean pages. Lost pages show what the disk has afterwards.
+    pub(super) fn drop_cache(&mut self) {
+        for number in std::mem::take(&mut self.lost) {
             self.current.put_page(number, self.durable.page(number).cloned());
         }
-        self.resident = self.resident.split_off(&end);
+        self.resident.clear();
     }
 
     /// Bytes of space that the file takes.
