@@ -10,7 +10,8 @@
 //!    only the page cache has of the log, because a sync failed. Before the first table, or else
 //!    before the manifest, what earlier opens were writing when they were interrupted is removed.
 //! 3. Write a new manifest whose log floor is above every replayed segment, and swap it in.
-//! 4. Only now remove old logs and old manifests.
+//! 4. Only now remove old manifests, and log segments that were not replayed. The caller removes
+//!    the others.
 //!
 //! The old log is never appended to; the caller starts a new one afterwards. An open that is
 //! refused because of what is there changes nothing of it. One that fails later may have removed
@@ -36,7 +37,7 @@ use crate::side_by_side::SideBySide;
 use crate::table::TableOptions;
 use crate::version::{Conflict, Image, TableCache, TableLimits, Version};
 use crate::vfs::Vfs;
-use crate::wal::{self, KnownLog};
+use crate::wal::{self, KnownLog, SealedSegment};
 use bytes::Bytes;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -85,6 +86,9 @@ pub struct Recovered {
     pub next_file_number: FileNumber,
     /// The last sequence number that was stamped.
     pub last_seqno: Seqno,
+    /// The segments of the log that were replayed. They are below the log's floor: the caller
+    /// removes them when it likes. If it does not, the next open does.
+    pub old_log: Vec<SealedSegment>,
     /// What the open found and did.
     pub report: RecoveryReport,
 }
@@ -212,6 +216,7 @@ fn create(
         next_file_number: manifest.image().next_file_number,
         manifest,
         last_seqno: Seqno::ZERO,
+        old_log: Vec::new(),
         report: RecoveryReport { created: true, ..RecoveryReport::default() },
     })
 }
@@ -268,7 +273,8 @@ fn reopen(
     };
     let counts = (manifest.number(), manifest.image());
     let Replayed { version, tables, last_seqno, mut report, .. } = replayed;
-    report.files_removed.extend(sweep(vfs, dir, counts, options.side_by_side.as_ref()));
+    let old_log = report.log.as_ref().map_or(Vec::new(), |log| log.segments.clone());
+    report.files_removed.extend(sweep(vfs, dir, counts, &old_log, options.side_by_side.as_ref()));
     report.files_removed.sort();
     Ok(Recovered {
         db_id,
@@ -277,6 +283,7 @@ fn reopen(
         next_file_number: manifest.image().next_file_number,
         manifest,
         last_seqno,
+        old_log,
         report,
     })
 }

@@ -208,6 +208,30 @@ fn t002_07_what_was_flushed_needs_no_log() {
     }
 }
 
+/// Planted: the log keeper does not get the old log; it keeps it for recycling.
+#[test]
+fn the_log_that_an_open_replayed_is_removed_behind_it() {
+    for at_once in [true, false] {
+        let mut options = three_ranges();
+        options.memtable_bytes = Some(1 << 20);
+        let (home, mut map) = (Simulated::with(21, options), Map::new());
+        let db = home.open();
+        write(&home, &db, &mut map, "b", 200 << 10);
+        drop(db);
+        home.simulator.settle();
+        let log = segments(&home);
+        assert!(log > 2, "{log}");
+        let db = home.open();
+        assert_eq!(db.stats().recovered_entries, map.len() as u64);
+        if at_once {
+            home.run(db.close()).unwrap();
+        }
+        home.simulator.settle();
+        assert_eq!(segments(&home), 1);
+        survives(&home, &map);
+    }
+}
+
 /// The number of log files, spares included.
 fn segments(home: &Simulated) -> usize {
     let names = home.disk.list(&home.dir).unwrap();

@@ -3,6 +3,7 @@
 
 use crate::kit::disk::{content, fresh_dir, shared};
 use crate::kit::oracle::Map;
+use crate::kit::settings;
 use crate::kit::simulator::Simulator;
 use sluicedb::{Db, Options};
 use sluicedb_storage::vfs::{CrashKind, MemVfs, OperationKind, Vfs};
@@ -332,4 +333,37 @@ fn a_database_closes_without_room_for_a_last_segment() {
     assert_eq!(scene.bytes(".wal"), FIRST_SEGMENT);
     scene.disk.set_capacity(None);
     scene.survives(&scene.disk.kill_clone(), "closed");
+}
+
+/// The log that was replayed is large, what it comes to is small. Planted: only the reserve goes.
+#[test]
+fn a8f_an_open_that_finds_no_space_gives_up_the_old_log_before_the_reserve() {
+    let (disk, simulator, dir) = (MemVfs::new(), Simulator::new(1), fresh_dir());
+    let mut options = settings::tiny();
+    (options.memtable_bytes, options.log_segment_bytes) = (Some(512 << 10), 256 << 10);
+    let open = || {
+        let builder = Db::builder(&dir).options(options.clone());
+        builder.vfs(shared(&disk)).runtime(simulator.handle()).open()
+    };
+    let db = simulator.run(open()).unwrap();
+    for n in 0..15 {
+        simulator.run(db.put("a", vec![n; 3_000])).unwrap();
+    }
+    simulator.settle();
+    let reserve = db.stats().space_reserve_bytes;
+    assert!(reserve > 0);
+    drop(db);
+    simulator.settle();
+    let log: Vec<_> = disk.list(&dir).unwrap();
+    let log: Vec<_> = log.into_iter().filter(|name| name.ends_with(".wal")).collect();
+    assert_eq!(log.len(), 1, "{log:?}");
+    // Enough for a table and a manifest, too little for the smallest segment.
+    disk.set_capacity(Some(disk.used_bytes() + (14 << 10)));
+    let db = simulator.run(open()).unwrap();
+    assert_eq!(db.stats().space_reserve_bytes, reserve);
+    assert!(db.health().state().is_running(), "{:?}", db.health().state());
+    assert!(disk.len(&dir.join(&log[0])).is_err());
+    assert_eq!(simulator.run(db.get("a")).unwrap().as_deref(), Some(&[14; 3_000][..]));
+    disk.set_capacity(None);
+    simulator.run(db.close()).unwrap();
 }

@@ -19,7 +19,9 @@ use sluicedb_storage::recover::{Recovered, RecoveryReport, open_directory};
 use sluicedb_storage::reserve::SpaceReserve;
 use sluicedb_storage::version::{TableCache, Version, VersionEdit};
 use sluicedb_storage::vfs::{FileLock, Vfs};
-use sluicedb_storage::wal::{LogIdentity, LogWriter, Predecessor, Unsynced, allocate_spare};
+use sluicedb_storage::wal::{
+    self, LogIdentity, LogWriter, Predecessor, SealedSegment, Unsynced, allocate_spare,
+};
 use std::sync::Arc;
 
 /// A locked and recovered directory, with a log to write to. The actors start on this.
@@ -35,6 +37,8 @@ pub(super) struct Opened {
     pub(super) numbers: FileNumbers,
     pub(super) log: LogWriter,
     pub(super) last_seqno: Seqno,
+    /// Segments of the log that are in tables now.
+    pub(super) old_log: Vec<SealedSegment>,
     pub(super) report: RecoveryReport,
 }
 
@@ -56,27 +60,43 @@ fn open_and_start(
     exit: Exit,
 ) -> Result<Engine, Failure> {
     let lock = lock_directory(&config, &vfs)?;
-    let mut reserve =
-        OpeningReserve { reserve: SpaceReserve::adopt(&vfs, &config.dir), spent_for: None };
-    let recovered = recover(&config, &vfs, &runtime, &mut reserve)?;
-    start(begin_log(config, vfs, runtime, lock, reserve, recovered)?, exit)
+    let mut space = OpeningSpace {
+        vfs: Arc::clone(&vfs),
+        old_log: Vec::new(),
+        reserve: SpaceReserve::adopt(&vfs, &config.dir),
+        reserve_spent_for: None,
+    };
+    let mut recovered = recover(&config, &vfs, &runtime, &mut space)?;
+    space.old_log = std::mem::take(&mut recovered.old_log);
+    start(begin_log(config, vfs, runtime, lock, space, recovered)?, exit)
 }
 
-/// The reserve while the database is opened.
-struct OpeningReserve {
+/// Space on the disk that is given up if the open finds too little.
+struct OpeningSpace {
+    vfs: Arc<dyn Vfs>,
+    /// Goes first. Nobody needs it, but removing it takes time.
+    old_log: Vec<SealedSegment>,
     reserve: SpaceReserve,
-    /// Why it was released.
-    spent_for: Option<Failure>,
+    /// Why the reserve was released.
+    reserve_spent_for: Option<Failure>,
 }
 
-impl OpeningReserve {
-    /// Does `work`, which must be repeatable. If it finds no space, releases the reserve and
-    /// repeats it.
+impl OpeningSpace {
+    /// Does `work`, which must be repeatable. If it finds no space, gives up some and repeats it.
     fn run<T>(&mut self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        match work() {
+        let mut done = work();
+        if matches!(&done, Err(error) if error.is_no_space()) && !self.old_log.is_empty() {
+            for segment in self.old_log.drain(..) {
+                if let Err(error) = wal::remove(&self.vfs, &segment) {
+                    tracing::warn!(%error, "an old log segment was left behind");
+                }
+            }
+            done = work();
+        }
+        match done {
             Err(error) if error.is_no_space() && self.reserve.turn().release()? > 0 => {
                 tracing::warn!(%error, "the disk is full; the reserve is in use");
-                self.spent_for = Some(Failure::storage(error));
+                self.reserve_spent_for = Some(Failure::storage(error));
                 work()
             }
             result => result,
@@ -123,11 +143,11 @@ fn recover(
     config: &EngineConfig,
     vfs: &Arc<dyn Vfs>,
     runtime: &Arc<dyn Runtime>,
-    reserve: &mut OpeningReserve,
+    space: &mut OpeningSpace,
 ) -> Result<Recovered, Failure> {
     let options = recover_options(config, runtime);
     let began = runtime.now();
-    let mut recovered = reserve.run(|| open_directory(vfs, &config.dir, &options))?;
+    let mut recovered = space.run(|| open_directory(vfs, &config.dir, &options))?;
     recovered.report.took = runtime.now().saturating_duration_since(began);
     Ok(recovered)
 }
@@ -138,14 +158,14 @@ fn begin_log(
     vfs: Arc<dyn Vfs>,
     runtime: Arc<dyn Runtime>,
     lock: Box<dyn FileLock>,
-    mut reserve: OpeningReserve,
+    mut space: OpeningSpace,
     recovered: Recovered,
 ) -> Result<Opened, Failure> {
-    let Recovered { db_id, version, tables, mut manifest, next_file_number, last_seqno, report } =
-        recovered;
+    let Recovered { db_id, version, tables, mut manifest, next_file_number, .. } = recovered;
+    let Recovered { last_seqno, report, .. } = recovered;
     let environment = Environment { config, runtime, vfs, db_id };
     let numbers = FileNumbers::starting_at(next_file_number);
-    let log = first_segment(&environment, &numbers, &mut reserve, last_seqno.next())?;
+    let log = first_segment(&environment, &numbers, &mut space, last_seqno.next())?;
     // INVARIANT(no-log-file-missing): the edit is durable before anything is acknowledged that only
     // this file holds.
     let edit = VersionEdit {
@@ -154,7 +174,7 @@ fn begin_log(
         log_synced: Some(last_seqno),
         ..VersionEdit::default()
     };
-    reserve.run(|| {
+    space.run(|| {
         if manifest.must_roll_over() {
             return manifest.roll_over(numbers.take(), Some(&edit)).map(drop);
         }
@@ -163,14 +183,15 @@ fn begin_log(
     Ok(Opened {
         environment,
         lock,
-        reserve: reserve.reserve,
-        reserve_spent_for: reserve.spent_for,
+        reserve: space.reserve,
+        reserve_spent_for: space.reserve_spent_for,
         version,
         tables,
         manifest,
         numbers,
         log,
         last_seqno,
+        old_log: space.old_log,
         report,
     })
 }
@@ -179,7 +200,7 @@ fn begin_log(
 fn first_segment(
     environment: &Environment,
     numbers: &FileNumbers,
-    reserve: &mut OpeningReserve,
+    space: &mut OpeningSpace,
     next_seqno: Seqno,
 ) -> Result<LogWriter, Failure> {
     let Environment { config, vfs, db_id, .. } = environment;
@@ -188,7 +209,7 @@ fn first_segment(
     let make =
         |bytes| allocate_spare(vfs, &config.dir, &identity, number, bytes, config.log_mapped);
     let first = match make(config.log_segment_bytes.min(FIRST_SEGMENT_BYTES)) {
-        Err(error) if error.is_no_space() => reserve.run(|| make(FULL_DISK_SEGMENT_BYTES))?,
+        Err(error) if error.is_no_space() => space.run(|| make(FULL_DISK_SEGMENT_BYTES))?,
         made => made?,
     };
     let mut log = LogWriter::start(identity, first, next_seqno, Predecessor::Barrier);

@@ -32,6 +32,7 @@ use sluicedb_kernel::sequencer::Sequencer;
 use sluicedb_storage::key::Seqno;
 use sluicedb_storage::memtable::PoolLimits;
 use sluicedb_storage::version::Version;
+use sluicedb_storage::wal::SealedSegment;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ pub(super) const CHECKPOINT_INBOX_MAX: usize = 4;
 /// Starts the actors on an opened directory.
 pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, Failure> {
     let Opened { environment, lock, reserve, reserve_spent_for, version, tables, .. } = opened;
-    let Opened { manifest, numbers, log, last_seqno, report, .. } = opened;
+    let Opened { manifest, numbers, log, last_seqno, old_log, report, .. } = opened;
     let environment = Arc::new(environment);
     let config = &environment.config;
 
@@ -157,7 +158,7 @@ pub(super) fn start(opened: Opened, exit: Exit) -> Result<Engine, Failure> {
     let mut started = starter.start("version manager", "sluice-version", manager.run().boxed());
     started = started
         .and_then(|()| starter.start_tables(planner, &tables_due))
-        .and_then(|()| starter.start_log())
+        .and_then(|()| starter.start_log(old_log))
         .and_then(|()| starter.start_workers(channels, &counters))
         .and_then(|()| starter.start("bulk worker", "sluice-bulk", bulk_worker.run().boxed()))
         .and_then(|()| starter.start("range planner", "sluice-ranges", ranges.run().boxed()))
@@ -249,8 +250,8 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// Starts the actors of memtables and of the log.
-    fn start_log(&mut self) -> Result<(), Failure> {
+    /// Starts the actors of memtables and of the log. Nobody needs `old_log`.
+    fn start_log(&mut self, old_log: Vec<SealedSegment>) -> Result<(), Failure> {
         let Parts { environment, files, topology, memory, wal, versions, .. } = self.parts;
         let (environment, topology) = (|| Arc::clone(environment), || Arc::clone(topology));
         let reclaimer = Reclaimer::new(environment(), topology(), Arc::clone(memory));
@@ -258,7 +259,7 @@ impl Starter<'_> {
         let syncer = LogSyncer::new(environment(), topology(), Arc::clone(wal));
         self.start("wal writer", "sluice-wal", syncer.run().boxed())?;
         let (files, wal) = (Arc::clone(files), Arc::clone(wal));
-        let keeper = LogKeeper::new(files, topology(), wal, versions.clone());
+        let keeper = LogKeeper::new(files, topology(), wal, versions.clone(), old_log);
         self.start("log keeper", "sluice-log", keeper.run().boxed())
     }
 

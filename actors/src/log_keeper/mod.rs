@@ -25,6 +25,7 @@ use crate::version_manager::message::VersionMessage;
 use growth::Growth;
 pub(crate) use growth::{FIRST_SEGMENT_BYTES, FULL_DISK_SEGMENT_BYTES};
 use sluicedb_kernel::mailbox::Mailbox;
+use sluicedb_storage::wal::SealedSegment;
 use state::Recycling;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,13 +48,17 @@ pub struct LogKeeper {
 }
 
 impl LogKeeper {
-    /// A keeper of `wal`, which has just been opened.
+    /// A keeper of `wal`, which has just been opened. The first thing that it does is to remove
+    /// `old_log`, whose contents are in tables.
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,
         wal: Arc<Log>,
         versions: Mailbox<VersionMessage>,
+        old_log: Vec<SealedSegment>,
     ) -> Self {
+        let mut recycling = Recycling::default();
+        recycling.add(old_log);
         Self {
             growth: Growth::new(files.environment.config.log_segment_bytes),
             environment: Arc::clone(&files.environment),
@@ -62,7 +67,7 @@ impl LogKeeper {
             wal,
             files,
             versions,
-            recycling: Recycling::default(),
+            recycling,
             resting: true,
             quiet: None,
         }

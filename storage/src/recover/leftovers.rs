@@ -26,6 +26,7 @@ use crate::filename::{FileKind, FileNumber};
 use crate::side_by_side::{Piece, SideBySide};
 use crate::version::{Image, SliceMeta};
 use crate::vfs::Vfs;
+use crate::wal::SealedSegment;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,6 +84,11 @@ impl<'a> Leftovers<'a> {
         self.judge = None;
     }
 
+    /// Is there nothing to remove?
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// Removes them, the first time that it is called. Blocks on the disk: reads the log if nobody
     /// has read all of it. A file that cannot be removed stays until the open has succeeded.
     ///
@@ -94,7 +100,7 @@ impl<'a> Leftovers<'a> {
         dir: &Path,
         side_by_side: &dyn SideBySide,
     ) -> Result<()> {
-        if self.names.is_empty() {
+        if self.is_empty() {
             return Ok(());
         }
         let names = std::mem::take(&mut self.names);
@@ -115,15 +121,17 @@ impl<'a> Leftovers<'a> {
     }
 }
 
-/// Removes the files that the new manifest, `number`, does not need. Foreign files stay, and so do
-/// files that cannot be removed; the next open tries again.
+/// Removes the files that the new manifest, `number`, does not need, but for `old_log`. Foreign
+/// files stay, and so do files that cannot be removed; the next open tries again.
 pub(super) fn sweep(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
     (number, image): (FileNumber, &Image),
+    old_log: &[SealedSegment],
     side_by_side: &dyn SideBySide,
 ) -> Vec<String> {
     let live: BTreeSet<_> = image.slices.values().map(SliceMeta::number).collect();
+    let is_old_log = |number| old_log.iter().any(|segment| segment.number == number);
     let mut names = match vfs.list(dir) {
         Ok(names) => names,
         Err(error) => {
@@ -135,7 +143,7 @@ pub(super) fn sweep(
         None | Some(FileKind::Lock | FileKind::Current | FileKind::Reserve) => false,
         Some(FileKind::Temp(_) | FileKind::Spare(_)) => true,
         Some(FileKind::Manifest(of)) => of < number,
-        Some(FileKind::Wal(of)) => of < image.log_floor,
+        Some(FileKind::Wal(of)) => of < image.log_floor && !is_old_log(of),
         Some(FileKind::Table(of)) => of < image.next_file_number && !live.contains(&of),
     });
     remove_all(vfs, dir, names, side_by_side)

@@ -283,39 +283,33 @@ impl<'a> Replay<'a> {
     fn flush(&mut self, ranges: &[RangeId]) -> Result<()> {
         let taken = ranges.iter().filter_map(|range| Some((*range, self.take(*range)?)));
         let mut taken: Vec<_> = taken.collect();
-        if !taken.is_empty() {
-            // INVARIANT(leftovers-after-the-log): before the first table.
-            let side_by_side = self.options.side_by_side.as_ref();
-            self.leftovers.remove(self.vfs, self.dir, side_by_side)?;
+        if taken.is_empty() {
+            return Ok(());
         }
-        let mut tables = Vec::new();
-        for (range, gathered) in &mut taken {
-            let home = self.version.range(*range).expect("it was routed to");
-            let options = home.own.l0_table(&self.options.table);
-            let cut_bytes_min = self.options.shard_cut_bytes_min;
-            let bounds = home.shards.for_flush(gathered.content_bytes() as u64, cut_bytes_min);
-            let table_bytes =
-                TABLE_BYTES.max(gathered.content_bytes().div_ceil(home.shards.count()));
-            let (operations, parts) = gathered.parts(bounds, table_bytes);
-            for entries in parts {
-                let number = self.next;
-                self.next = FileNumber(number.0 + 1);
-                let options = options.clone();
-                let created_at_ms = self.options.now_ms;
-                tables.push(NewTable {
-                    range: *range,
-                    number,
-                    created_at_ms,
-                    options,
-                    operations,
-                    entries,
-                });
+        let side_by_side = self.options.side_by_side.as_ref();
+        let (vfs, dir, db_id) = (self.vfs, self.dir, self.db_id);
+        // INVARIANT(leftovers-after-the-log): before the first table. Until then nothing is
+        // written, only sorted.
+        let (mut tables, mut removed) = (Vec::new(), Ok(()));
+        let (version, options, next) = (&self.version, self.options, &mut self.next);
+        let taken = &mut taken;
+        let divide = || {
+            for (range, gathered) in taken {
+                let home = version.range(*range).expect("it was routed to");
+                tables.extend(new_tables(home, gathered, options, next));
             }
+        };
+        let mut pieces: Vec<Piece<'_>> = vec![Box::new(divide)];
+        if !self.leftovers.is_empty() {
+            let leftovers = &mut self.leftovers;
+            pieces.push(Box::new(|| removed = leftovers.remove(vfs, dir, side_by_side)));
         }
+        side_by_side.run(pieces);
+        removed?;
         let ranges: Vec<_> = tables.iter().map(|table| table.range).collect();
         let mut sinks: Vec<_> = tables.iter().map(|_| None).collect();
         let failed = AtomicBool::new(false);
-        let (vfs, dir, db_id, failed) = (self.vfs, self.dir, self.db_id, &failed);
+        let failed = &failed;
         let pieces = tables.into_iter().zip(&mut sinks).map(|(table, sink)| -> Piece<'_> {
             Box::new(move || {
                 if !failed.load(Relaxed) {
@@ -325,7 +319,7 @@ impl<'a> Replay<'a> {
                 }
             })
         });
-        self.options.side_by_side.run(pieces.collect());
+        side_by_side.run(pieces.collect());
         let sinks = sinks.into_iter().flatten().collect::<Result<_>>()?;
         for (range, meta) in ranges.into_iter().zip(TableSink::finish_all(sinks)?) {
             self.written.push(meta.number);
@@ -358,6 +352,32 @@ struct NewTable<'a> {
     operations: &'a OperationBytes,
     /// What it will have.
     entries: &'a mut [OperationPlace],
+}
+
+/// Divides what is gathered of the range `home` into tables, with numbers from `next` on.
+fn new_tables<'a>(
+    home: &RangeVersion,
+    gathered: &'a mut Gathered,
+    options: &RecoverOptions,
+    next: &mut FileNumber,
+) -> Vec<NewTable<'a>> {
+    let content_bytes = gathered.content_bytes();
+    let bounds = home.shards.for_flush(content_bytes as u64, options.shard_cut_bytes_min);
+    let table_bytes = TABLE_BYTES.max(content_bytes.div_ceil(home.shards.count()));
+    let (operations, parts) = gathered.parts(bounds, table_bytes, options.side_by_side.as_ref());
+    let new = |entries| {
+        let number = *next;
+        *next = FileNumber(number.0 + 1);
+        NewTable {
+            range: home.id,
+            number,
+            created_at_ms: options.now_ms,
+            options: home.own.l0_table(&options.table),
+            operations,
+            entries,
+        }
+    };
+    parts.into_iter().map(new).collect()
 }
 
 impl NewTable<'_> {

@@ -29,7 +29,6 @@ use crate::version::{
 use crate::vfs::mem::{CrashKind, MemVfs};
 use crate::vfs::{Fault, FaultVfs, OperationKind};
 use crate::view::{RangeEntry, ScanBatchBuilder, ScanSpec, Superversion, View};
-use crate::wal::SealedSegment;
 use crate::wal::{
     AppendPath, CHANGE_BYTES, LogIdentity, LogWriter, Predecessor, Unsynced, prepare_spare, recycle,
 };

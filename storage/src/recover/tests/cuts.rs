@@ -49,10 +49,25 @@ pub(super) fn assert_only_live_files(mem: &MemVfs, recovered: &Recovered) {
     let mut want: Vec<_> = live.map(FileKind::name).collect();
     want.push("CURRENT".to_owned());
     want.push(FileKind::Manifest(recovered.manifest.number()).name());
+    want.extend(recovered.old_log.iter().map(|segment| FileKind::Wal(segment.number).name()));
     let mut names = mem.list(&dir()).unwrap();
     names.sort();
     want.sort();
     assert_eq!(names, want);
+}
+
+/// Planted: what was replayed is removed before the caller has the database; the next open takes it
+/// for a part of the log, or leaves it.
+#[test]
+fn the_log_that_was_replayed_is_left_to_the_caller_or_the_next_open() {
+    let (mem, model) = sample();
+    let recovered = open(&mem).unwrap();
+    let old: Vec<_> = recovered.old_log.iter().map(|segment| segment.path.clone()).collect();
+    assert!(old.len() > 1, "{old:?}");
+    assert!(old.iter().all(|path| mem.len(path).is_ok()));
+    let again = open(&mem).unwrap();
+    assert_eq!((content(&again), again.report.entries_replayed), (model, 0));
+    assert!(again.old_log.is_empty() && old.iter().all(|path| mem.len(path).is_err()));
 }
 
 #[test]
