@@ -85,12 +85,7 @@ impl OpeningSpace {
     /// Does `work`, which must be repeatable. If it finds no space, gives up some and repeats it.
     fn run<T>(&mut self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         let mut done = work();
-        if matches!(&done, Err(error) if error.is_no_space()) && !self.old_log.is_empty() {
-            for segment in self.old_log.drain(..) {
-                if let Err(error) = wal::remove(&self.vfs, &segment) {
-                    tracing::warn!(%error, "an old log segment was left behind");
-                }
-            }
+        if matches!(&done, Err(error) if error.is_no_space()) && self.give_up_old_log() {
             done = work();
         }
         match done {
@@ -101,6 +96,18 @@ impl OpeningSpace {
             }
             result => result,
         }
+    }
+
+    /// Removes the old log. Returns whether there was any.
+    /// INVARIANT(watermark-at-seal): the durable manifest's floor is above it.
+    fn give_up_old_log(&mut self) -> bool {
+        let old_log = std::mem::take(&mut self.old_log);
+        for segment in &old_log {
+            if let Err(error) = wal::remove(&self.vfs, segment) {
+                tracing::warn!(%error, "an old log segment was left behind");
+            }
+        }
+        !old_log.is_empty()
     }
 }
 
@@ -209,7 +216,10 @@ fn first_segment(
     let make =
         |bytes| allocate_spare(vfs, &config.dir, &identity, number, bytes, config.log_mapped);
     let first = match make(config.log_segment_bytes.min(FIRST_SEGMENT_BYTES)) {
-        Err(error) if error.is_no_space() => space.run(|| make(FULL_DISK_SEGMENT_BYTES))?,
+        Err(error) if error.is_no_space() => {
+            space.give_up_old_log();
+            space.run(|| make(FULL_DISK_SEGMENT_BYTES))?
+        }
         made => made?,
     };
     let mut log = LogWriter::start(identity, first, next_seqno, Predecessor::Barrier);

@@ -39,6 +39,8 @@ pub struct LogKeeper {
     wal: Arc<Log>,
     files: Arc<Files>,
     versions: Mailbox<VersionMessage>,
+    /// What the open has replayed, to be removed while nobody wants a segment.
+    old_log: Vec<SealedSegment>,
     recycling: Recycling,
     growth: Growth,
     /// Is the log at rest? Then no spare is kept ready, and no segment is kept for recycling.
@@ -48,8 +50,8 @@ pub struct LogKeeper {
 }
 
 impl LogKeeper {
-    /// A keeper of `wal`, which has just been opened. The first thing that it does is to remove
-    /// `old_log`, whose contents are in tables.
+    /// A keeper of `wal`, which has just been opened. It removes `old_log`, whose contents are in
+    /// tables.
     pub fn new(
         files: Arc<Files>,
         topology: Arc<Topology>,
@@ -57,8 +59,6 @@ impl LogKeeper {
         versions: Mailbox<VersionMessage>,
         old_log: Vec<SealedSegment>,
     ) -> Self {
-        let mut recycling = Recycling::default();
-        recycling.add(old_log);
         Self {
             growth: Growth::new(files.environment.config.log_segment_bytes),
             environment: Arc::clone(&files.environment),
@@ -67,7 +67,8 @@ impl LogKeeper {
             wal,
             files,
             versions,
-            recycling,
+            old_log,
+            recycling: Recycling::default(),
             resting: true,
             quiet: None,
         }

@@ -122,6 +122,12 @@ impl LogKeeper {
         }
     }
 
+    /// Removes what the open has replayed, all of it.
+    pub(super) fn remove_old_log(&mut self) {
+        let old_log = std::mem::take(&mut self.old_log);
+        self.remove_all(old_log);
+    }
+
     /// Removes segments below the floor. If that fails, the next open removes them.
     pub(super) fn remove_all(&self, obsolete: Vec<SealedSegment>) {
         for old in obsolete {

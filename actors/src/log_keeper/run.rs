@@ -23,6 +23,7 @@ impl LogKeeper {
         // A panic is caught here because those who wait for a segment, now or later, must be told,
         // whatever ended the loop.
         let ended = AssertUnwindSafe(self.serve()).catch_unwind().await;
+        self.remove_old_log();
         if let Err(panic) = ended {
             self.failures.fail(Failure::panicked("log keeper", &*panic));
         }
@@ -64,6 +65,10 @@ impl LogKeeper {
             told = retained;
             let Some(wanted) = wanted else {
                 self.failures.recover(Party::Log);
+                if let Some(old) = self.old_log.pop() {
+                    self.remove_all(vec![old]);
+                    continue;
+                }
                 let again = self.look_for_rest();
                 let again = pin!(self.environment.until(again));
                 select(pin!(self.wal.due.keeping.wait()), again).await;
@@ -77,7 +82,10 @@ impl LogKeeper {
                     // Somebody wants it: it is not given back before he has had time to come.
                     self.quiet = None;
                 }
-                // The reserve's space may let the next attempt succeed.
+                // The space of the old log, or else the reserve's, may let the next attempt succeed.
+                Err(failure) if failure.is_no_space() && !self.old_log.is_empty() => {
+                    self.remove_old_log();
+                }
                 Err(failure) if self.failures.use_reserve(&failure, releases) => {}
                 Err(failure) => {
                     // The disk may have room for a small segment.

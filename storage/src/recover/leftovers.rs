@@ -31,7 +31,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Tables, manifests and temporary files that nothing names.
+/// Tables, log segments, manifests and temporary files that nothing names.
 pub(super) struct Leftovers<'a> {
     names: Vec<String>,
     /// The loaded manifest.
@@ -64,6 +64,7 @@ impl<'a> Leftovers<'a> {
             Some(FileKind::Temp(_)) => true,
             Some(FileKind::Manifest(number)) => number != manifest,
             Some(FileKind::Table(number)) => !live.contains(&number),
+            Some(FileKind::Wal(number)) => number < image.log_floor,
             _ => false,
         };
         let mut names: Vec<_> = names.iter().filter(is_left).cloned().collect();
