@@ -82,7 +82,7 @@ impl LogKeeper {
                     // Somebody wants it: it is not given back before he has had time to come.
                     self.quiet = None;
                 }
-                // The space of the old log, or else the reserve's, may let the next attempt succeed.
+                // The space of the old log, or of the reserve, may let the next attempt succeed.
                 Err(failure) if failure.is_no_space() && !self.old_log.is_empty() => {
                     self.remove_old_log();
                 }
