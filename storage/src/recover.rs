@@ -86,9 +86,6 @@ pub struct Recovered {
     pub next_file_number: FileNumber,
     /// The last sequence number that was stamped.
     pub last_seqno: Seqno,
-    /// The segments of the log that were replayed. They are below the log's floor: the caller
-    /// removes them when it likes. If it does not, the next open does.
-    pub old_log: Vec<SealedSegment>,
     /// What the open found and did.
     pub report: RecoveryReport,
 }
@@ -134,6 +131,14 @@ pub struct RecoveryReport {
     pub took: Duration,
     /// Names of the removed files.
     pub files_removed: Vec<String>,
+}
+
+impl RecoveryReport {
+    /// The segments of the log that were replayed. After an open for writing they are below the
+    /// log's floor: the caller removes them when it likes. If it does not, the next open does.
+    pub fn old_log(&self) -> &[SealedSegment] {
+        self.log.as_ref().map_or(&[], |log| &log.segments)
+    }
 }
 
 /// Opens the database in `dir`, or creates one. Blocks on the disk: reads the whole log.
@@ -216,7 +221,6 @@ fn create(
         next_file_number: manifest.image().next_file_number,
         manifest,
         last_seqno: Seqno::ZERO,
-        old_log: Vec::new(),
         report: RecoveryReport { created: true, ..RecoveryReport::default() },
     })
 }
@@ -273,8 +277,8 @@ fn reopen(
     };
     let counts = (manifest.number(), manifest.image());
     let Replayed { version, tables, last_seqno, mut report, .. } = replayed;
-    let old_log = report.log.as_ref().map_or(Vec::new(), |log| log.segments.clone());
-    report.files_removed.extend(sweep(vfs, dir, counts, &old_log, options.side_by_side.as_ref()));
+    let removed = sweep(vfs, dir, counts, report.old_log(), options.side_by_side.as_ref());
+    report.files_removed.extend(removed);
     report.files_removed.sort();
     Ok(Recovered {
         db_id,
@@ -283,7 +287,6 @@ fn reopen(
         next_file_number: manifest.image().next_file_number,
         manifest,
         last_seqno,
-        old_log,
         report,
     })
 }

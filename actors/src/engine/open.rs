@@ -7,7 +7,7 @@ use super::registry::Exit;
 use super::start::start;
 use crate::config::EngineConfig;
 use crate::failure::Failure;
-use crate::log_keeper::{FIRST_SEGMENT_BYTES, FULL_DISK_SEGMENT_BYTES};
+use crate::log_keeper::{FIRST_SEGMENT_BYTES, FULL_DISK_SEGMENT_BYTES, remove_segments};
 use crate::runtime::{Environment, Runtime};
 use crate::version_manager::FileNumbers;
 use sluicedb_storage::Error;
@@ -20,7 +20,7 @@ use sluicedb_storage::reserve::SpaceReserve;
 use sluicedb_storage::version::{TableCache, Version, VersionEdit};
 use sluicedb_storage::vfs::{FileLock, Vfs};
 use sluicedb_storage::wal::{
-    self, LogIdentity, LogWriter, Predecessor, SealedSegment, Unsynced, allocate_spare,
+    LogIdentity, LogWriter, Predecessor, SealedSegment, Unsynced, allocate_spare,
 };
 use std::sync::Arc;
 
@@ -66,8 +66,8 @@ fn open_and_start(
         reserve: SpaceReserve::adopt(&vfs, &config.dir),
         reserve_spent_for: None,
     };
-    let mut recovered = recover(&config, &vfs, &runtime, &mut space)?;
-    space.old_log = std::mem::take(&mut recovered.old_log);
+    let recovered = recover(&config, &vfs, &runtime, &mut space)?;
+    space.old_log = recovered.report.old_log().to_vec();
     start(begin_log(config, vfs, runtime, lock, space, recovered)?, exit)
 }
 
@@ -102,11 +102,7 @@ impl OpeningSpace {
     /// INVARIANT(watermark-at-seal): the durable manifest's floor is above it.
     fn give_up_old_log(&mut self) -> bool {
         let old_log = std::mem::take(&mut self.old_log);
-        for segment in &old_log {
-            if let Err(error) = wal::remove(&self.vfs, segment) {
-                tracing::warn!(%error, "an old log segment was left behind");
-            }
-        }
+        remove_segments(&self.vfs, &old_log);
         !old_log.is_empty()
     }
 }
@@ -168,8 +164,8 @@ fn begin_log(
     mut space: OpeningSpace,
     recovered: Recovered,
 ) -> Result<Opened, Failure> {
-    let Recovered { db_id, version, tables, mut manifest, next_file_number, .. } = recovered;
-    let Recovered { last_seqno, report, .. } = recovered;
+    let Recovered { db_id, version, tables, mut manifest, next_file_number, last_seqno, report } =
+        recovered;
     let environment = Environment { config, runtime, vfs, db_id };
     let numbers = FileNumbers::starting_at(next_file_number);
     let log = first_segment(&environment, &numbers, &mut space, last_seqno.next())?;

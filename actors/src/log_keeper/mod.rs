@@ -24,6 +24,7 @@ use crate::version_manager::Files;
 use crate::version_manager::message::VersionMessage;
 use growth::Growth;
 pub(crate) use growth::{FIRST_SEGMENT_BYTES, FULL_DISK_SEGMENT_BYTES};
+pub(crate) use rest::remove_segments;
 use sluicedb_kernel::mailbox::Mailbox;
 use sluicedb_storage::wal::SealedSegment;
 use state::Recycling;

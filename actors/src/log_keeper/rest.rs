@@ -12,9 +12,11 @@ use crate::failure::Failure;
 use crate::runtime::Environment;
 use sluicedb_kernel::reply::reply;
 use sluicedb_storage::key::Seqno;
+use sluicedb_storage::vfs::Vfs;
 use sluicedb_storage::wal::{
     LogIdentity, SealedSegment, Spare, allocate_spare, discard, remove, segment_bytes_needed,
 };
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Writers who log no more than this within `idle_seal_after` need nothing kept ready.
@@ -71,8 +73,7 @@ impl LogKeeper {
     /// Keeps nothing ready, unless something was stamped since the caller read `next_seqno`.
     fn give_back_spares(&mut self, next_seqno: Seqno) {
         self.resting = true;
-        let obsolete = self.recycling.take_all();
-        self.remove_all(obsolete);
+        remove_segments(&self.environment.vfs, &self.recycling.take_all());
         if let Ok(spares) = self.wal.with_log(|state| state.give_up_spares(next_seqno, LITTLE)) {
             self.discard_all(spares);
         }
@@ -124,16 +125,15 @@ impl LogKeeper {
 
     /// Removes what the open has replayed, all of it.
     pub(super) fn remove_old_log(&mut self) {
-        let old_log = std::mem::take(&mut self.old_log);
-        self.remove_all(old_log);
+        remove_segments(&self.environment.vfs, &std::mem::take(&mut self.old_log));
     }
+}
 
-    /// Removes segments below the floor. If that fails, the next open removes them.
-    pub(super) fn remove_all(&self, obsolete: Vec<SealedSegment>) {
-        for old in obsolete {
-            if let Err(error) = remove(&self.environment.vfs, &old) {
-                tracing::warn!(%error, "an old log segment was left behind");
-            }
+/// Removes segments below the floor. If that fails, the next open removes them.
+pub(crate) fn remove_segments(vfs: &Arc<dyn Vfs>, obsolete: &[SealedSegment]) {
+    for old in obsolete {
+        if let Err(error) = remove(vfs, old) {
+            tracing::warn!(%error, "an old log segment was left behind");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::LogKeeper;
 use super::growth::{FULL_DISK_SEGMENT_BYTES, Growth, Logged};
+use super::rest::remove_segments;
 use super::state::RECYCLED_WRITE_BUFFERS_MAX;
 use crate::failure::backoff::{Backoff, LONGEST_NO_SPACE};
 use crate::failure::{Failure, Party};
@@ -66,7 +67,7 @@ impl LogKeeper {
             let Some(wanted) = wanted else {
                 self.failures.recover(Party::Log);
                 if let Some(old) = self.old_log.pop() {
-                    self.remove_all(vec![old]);
+                    remove_segments(&self.environment.vfs, &[old]);
                     continue;
                 }
                 let again = self.look_for_rest();
@@ -161,7 +162,7 @@ impl LogKeeper {
             let bytes_max = if full { 0 } else { RECYCLED_WRITE_BUFFERS_MAX * buffer_bytes };
             self.recycling.take_surplus(self.growth.bytes(), bytes_max)
         };
-        self.remove_all(surplus);
+        remove_segments(&self.environment.vfs, &surplus);
         retained
     }
 }

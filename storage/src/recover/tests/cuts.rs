@@ -49,7 +49,9 @@ pub(super) fn assert_only_live_files(mem: &MemVfs, recovered: &Recovered) {
     let mut want: Vec<_> = live.map(FileKind::name).collect();
     want.push("CURRENT".to_owned());
     want.push(FileKind::Manifest(recovered.manifest.number()).name());
-    want.extend(recovered.old_log.iter().map(|segment| FileKind::Wal(segment.number).name()));
+    want.extend(
+        recovered.report.old_log().iter().map(|segment| FileKind::Wal(segment.number).name()),
+    );
     let mut names = mem.list(&dir()).unwrap();
     names.sort();
     want.sort();
@@ -62,14 +64,15 @@ pub(super) fn assert_only_live_files(mem: &MemVfs, recovered: &Recovered) {
 fn the_log_that_was_replayed_is_left_to_the_caller_or_the_next_open() {
     let (mem, model) = sample();
     let recovered = open(&mem).unwrap();
-    let old: Vec<_> = recovered.old_log.iter().map(|segment| segment.path.clone()).collect();
+    let old: Vec<_> =
+        recovered.report.old_log().iter().map(|segment| segment.path.clone()).collect();
     assert!(old.len() > 1, "{old:?}");
     assert!(old.iter().all(|path| mem.len(path).is_ok()));
     // It makes room for the next open's manifest.
     mem.set_capacity(Some(mem.used_bytes()));
     let again = open(&mem).unwrap();
     assert_eq!((content(&again), again.report.entries_replayed), (model, 0));
-    assert!(again.old_log.is_empty() && old.iter().all(|path| mem.len(path).is_err()));
+    assert!(again.report.old_log().is_empty() && old.iter().all(|path| mem.len(path).is_err()));
 }
 
 #[test]
